@@ -1,0 +1,1 @@
+"""The red team: faces, reenactors, forgeries. Never imports `detection`."""

@@ -1,0 +1,1 @@
+"""Where faces come from: synthetic people and real photos, one record format for both."""

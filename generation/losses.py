@@ -1,0 +1,73 @@
+"""What a reenactor is trained on. Images are (B, 3, H, W) in [0, 1]; every loss is a mean, so weights do not depend on size or batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generation.reenactors.reenactment import quantise
+
+Critic = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged; differentiable."""
+
+CHANGED = 0.04
+"""A pixel is changed where source and target differ by more than this, averaged over the channels."""
+
+_EYES_AND_MOUTH = torch.arange(36, 68)
+
+
+def changed_region(source: Tensor, target: Tensor) -> Tensor:  # (B, 1, H, W) bool
+    return (source - target).abs().mean(dim=1, keepdim=True) > CHANGED
+
+
+def region_weight(landmarks: Tensor, size: int, gain: float = 3.0) -> Tensor:  # (B, 68, 2) pixels -> (B, 1, size, size)
+    """1 everywhere, rising to 1 + `gain` within a few hundredths of the crop's width of the eyes' and mouth's landmarks."""
+    centre = torch.arange(size, device=landmarks.device, dtype=landmarks.dtype) + 0.5
+    points = landmarks[:, _EYES_AND_MOUTH.to(landmarks.device)]
+    radius = 0.05 * size
+    across = torch.exp(-(((centre - points[..., :1]) / radius) ** 2) / 2)  # (B, P, W)
+    along = torch.exp(-(((centre - points[..., 1:]) / radius) ** 2) / 2)  # (B, P, H)
+    bumps = torch.einsum("bph,bpw->bhw", along, across)
+    return 1 + gain * bumps.clamp_max(1)[:, None]
+
+
+def reconstruction(result: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """L1, weighted per pixel by `weight` (B, 1, H, W)."""
+    return ((result - target).abs() * weight).mean()
+
+
+def gradient(result: Tensor, target: Tensor, scales: int = 3) -> Tensor:
+    """L1 between horizontal and vertical differences at `scales` octaves, summed: what keeps edges."""
+    total = result.new_zeros(())
+    error = result - target
+    for _ in range(scales):
+        total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        error = F.avg_pool2d(error, 2)
+    return total
+
+
+def mask_truth(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the mask (B, 1, H, W) in [0, 1] against the changed region, widened by two pixels in 64."""
+    reach = 2 * max(1, source.shape[-1] // 32) + 1
+    truth = F.max_pool2d(changed_region(source, target).float(), reach, stride=1, padding=reach // 2)
+    return F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), truth)
+
+
+def evasion(critics: Sequence[Critic], weights: Sequence[float]) -> Callable[[Tensor], Tensor]:
+    """A loss on forgeries: the weighted mean over critics of softplus(log-odds), small when they take them for real.
+
+    The forgery is rounded to 8 bits first, as the record will be, with a straight-through gradient.
+    """
+    if len(critics) != len(weights) or not critics:
+        raise ValueError(f"{len(critics)} critics and {len(weights)} weights; each critic needs one weight")
+    total = sum(weights)
+
+    def loss(forgery: Tensor) -> Tensor:
+        seen = quantise(forgery)
+        terms = [w / total * F.softplus(critic(seen)).mean() for critic, w in zip(critics, weights, strict=True) if w > 0]
+        return torch.stack(terms).sum()
+
+    return loss

@@ -1,0 +1,170 @@
+"""Pairs: which source takes whose expression, and what the exact result is.
+
+Frames of one clip differ in expression alone (one identity, one scene), so a pair is two frames of one clip: the source, and the target
+that shows the same person with the wanted expression. The driver is a frame of another person with the target's very
+expression; where no other person has it, the target drives itself (self-reenactment).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from generation.motion import EXPRESSION_SIZE, mirror
+from generation.records import Faces, UserError
+
+_MIRRORED_LANDMARKS = torch.tensor(
+    [
+        *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
+        39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs as the trainer takes them.
+
+    source, target: Tensor                 # (B, 3, H, W) in [0, 1]
+    source_motion, wanted_motion: Tensor   # (B, 58)
+    landmarks: Tensor                      # (B, 68, 2) of the target, pixels
+    """
+
+    source: Tensor
+    target: Tensor
+    source_motion: Tensor
+    wanted_motion: Tensor
+    landmarks: Tensor
+
+
+class Pairs:
+    """All pairs that a set of real faces holds; `draw` picks some of them."""
+
+    def __init__(self, faces: Faces) -> None:
+        self.faces = faces
+        _, clip = np.unique(faces.clip, return_inverse=True)
+        order = np.argsort(clip, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(clip[order]) > 0])
+        self._clips = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+        if not self._clips:
+            raise UserError(
+                "these records hold no pair: a pair needs two frames of one identity in one scene (one `clip`); "
+                "render or ingest more expressions"
+            )
+        wearers: dict[bytes, list[int]] = {}
+        for index, expression in enumerate(faces.expression.numpy()):
+            wearers.setdefault(expression.tobytes(), []).append(index)
+        self._wearers = {expression: np.asarray(rows) for expression, rows in wearers.items()}
+
+    def draw(self, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (count,) of sources and of their targets; clips are drawn uniformly."""
+        chosen = generator.integers(len(self._clips), size=count)
+        lengths = np.asarray([len(self._clips[clip]) for clip in chosen])
+        first = generator.integers(lengths)
+        second = (first + 1 + generator.integers(lengths - 1)) % lengths
+        rows = [(self._clips[clip][a], self._clips[clip][b]) for clip, a, b in zip(chosen, first, second, strict=True)]
+        source, target = np.asarray(rows).T
+        return source, target
+
+    def drivers(self, target: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """For every target row a row of another identity with the same expression, or the target itself."""
+        drivers = target.copy()
+        for index, row in enumerate(target):
+            wearers = self._wearers[self.faces.expression[row].numpy().tobytes()]
+            others = wearers[self.faces.identity[wearers] != self.faces.identity[row]]
+            if len(others):
+                drivers[index] = generator.choice(others)
+        return drivers
+
+    def batch(self, source: np.ndarray, target: np.ndarray) -> Batch:
+        """The pairs of these rows. What is wanted is the target's own motion: its expression, in its pose."""
+        faces = self.faces
+        return Batch(
+            source=faces.image[source].float() / 255,
+            target=faces.image[target].float() / 255,
+            source_motion=faces.motion[source],
+            wanted_motion=faces.motion[target],
+            landmarks=faces.landmarks[target],
+        )
+
+
+def flip(batch: Batch, chosen: Tensor) -> Batch:  # chosen: (B,) bool
+    """Mirror the chosen pairs left to right, motion and landmarks with them."""
+    pick = chosen[:, None, None, None]
+
+    def image(value: Tensor) -> Tensor:
+        return torch.where(pick, value.flip(-1), value)
+
+    def motion(value: Tensor) -> Tensor:
+        sign = value.new_tensor([1, -1, -1, -1, 1, 1])
+        other = torch.cat([mirror(value[:, :EXPRESSION_SIZE]), value[:, EXPRESSION_SIZE:] * sign], dim=1)
+        return torch.where(chosen[:, None], other, value)
+
+    points = batch.landmarks[:, _MIRRORED_LANDMARKS]
+    points = torch.stack([batch.source.shape[-1] - points[..., 0], points[..., 1]], dim=-1)
+    return Batch(
+        source=image(batch.source),
+        target=image(batch.target),
+        source_motion=motion(batch.source_motion),
+        wanted_motion=motion(batch.wanted_motion),
+        landmarks=torch.where(chosen[:, None, None], points, batch.landmarks),
+    )
+
+
+class _Steps(Dataset[Batch]):
+    """Batch number `step` of an endless training set, the same whoever asks and whenever."""
+
+    def __init__(self, pairs: Pairs, batch: int, seed: int, first: int, count: int) -> None:
+        self.pairs, self.size, self.seed, self.first, self.count = pairs, batch, seed, first, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Batch:
+        if index >= self.count:
+            raise IndexError(index)
+        generator = np.random.default_rng([self.seed, self.first + index])
+        batch = self.pairs.batch(*self.pairs.draw(self.size, generator))
+        return flip(batch, torch.from_numpy(generator.random(self.size) < 0.5))
+
+
+def check_splits(faces: Faces, where: str, needed: tuple[str, ...] = ("train", "validation", "test")) -> None:
+    """Raise `UserError` unless every needed split has people and no identity lies in two of them."""
+    owner: dict[str, str] = {}
+    for identity, split in sorted({*zip(faces.identity.tolist(), faces.split.tolist(), strict=True)}):
+        if owner.setdefault(identity, split) != split:
+            raise UserError(f"{where}: the identity {identity} lies in both {owner[identity]} and {split}; splits must be disjoint")
+    people = {split: sum(1 for other in owner.values() if other == split) for split in needed}
+    missing = [split for split, count in people.items() if count == 0]
+    if missing:
+        raise UserError(
+            f"{where}: {len(owner)} identities and none of them in {', '.join(missing)}; "
+            f"each of {', '.join(needed)} needs at least one identity of its own"
+        )
+
+
+class PairsData(pl.LightningDataModule):
+    """Training batches by step number; validation on `validation_pairs` fixed pairs of the validation identities."""
+
+    def __init__(self, faces: Faces, batch: int, steps_per_epoch: int, seed: int, validation_pairs: int = 256) -> None:
+        super().__init__()
+        self.batch, self.steps_per_epoch, self.seed = batch, steps_per_epoch, seed
+        self._train = Pairs(faces.where(split="train"))
+        self._validation = Pairs(faces.where(split="validation"))
+        self._held = self._validation.draw(validation_pairs, np.random.default_rng([seed, 1]))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        first = (self.trainer.current_epoch if self.trainer else 0) * self.steps_per_epoch
+        steps = _Steps(self._train, self.batch, self.seed, first, self.steps_per_epoch)
+        return DataLoader(steps, batch_size=None, shuffle=False)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        source, target = self._held
+        parts = range(0, len(source), 64)
+        batches = [self._validation.batch(source[i : i + 64], target[i : i + 64]) for i in parts]
+        return DataLoader(batches, batch_size=None, shuffle=False)  # type: ignore[arg-type]

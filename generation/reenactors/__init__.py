@@ -1,0 +1,75 @@
+"""Reenactors: one file a family, one line in the table `REENACTORS`.
+
+A reenactor is an `nn.Module` called as `reenactor(source, source_motion, wanted_motion) -> Reenactment`:
+
+    source: Tensor         # (B, 3, H, W) in [0, 1]
+    source_motion: Tensor  # (B, 58), `generation.motion.Motion.vector`
+    wanted_motion: Tensor  # (B, 58)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file, save
+from torch import nn
+
+from generation.reenactors.reenactment import Reenactment
+from generation.reenactors.warp import Warp, WarpOptions
+from generation.records import UserError, write_beside
+
+__all__ = ["REENACTORS", "Family", "Reenactment", "build_reenactor", "load_reenactor", "save_reenactor"]
+
+
+class Family(NamedTuple):
+    """How a reenactor is built from its options (a frozen dataclass with defaults)."""
+
+    build: Callable[[Any], nn.Module]
+    options: type
+
+
+REENACTORS: dict[str, Family] = {
+    "warp": Family(Warp, WarpOptions),
+}
+
+
+def build_reenactor(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A freshly initialised reenactor. An unknown name or option raises `UserError` with what is allowed."""
+    if name not in REENACTORS:
+        raise UserError(f"reenactor.name={name}: there is no such reenactor; there are {', '.join(REENACTORS)}")
+    family = REENACTORS[name]
+    allowed = [field.name for field in fields(family.options)]
+    for key in options or {}:
+        if key not in allowed:
+            raise UserError(f"reenactor.options.{key}: the reenactor {name} has no such option; it has {', '.join(allowed)}")
+    return family.build(family.options(**(options or {})))
+
+
+def save_reenactor(path: Path, reenactor: nn.Module, name: str, meta: Mapping[str, Any]) -> None:
+    """Write `path` (.safetensors) and, beside it, the same name with .json: family, options and `meta`."""
+    config = {"name": name, "options": asdict(reenactor.options), "meta": dict(meta)}
+    write_beside(path.with_suffix(".json"), json.dumps(config, indent=1).encode())
+    write_beside(path, save({key: value.contiguous() for key, value in reenactor.state_dict().items()}))
+
+
+def load_reenactor(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A reenactor in eval mode and its config {"name", "options", "meta"}.
+
+    Raises `UserError` for a missing file, weights of another family or size, or a damaged file.
+    """
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; a reenactor is a .safetensors file with a .json beside it")
+    try:
+        config = json.loads(path.with_suffix(".json").read_bytes())
+        reenactor = build_reenactor(config["name"], config["options"])
+        reenactor.load_state_dict(load_file(path))
+    except UserError:
+        raise
+    except (RuntimeError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path}: does not hold the reenactor that its .json describes ({str(error).splitlines()[0]})") from error
+    return reenactor.eval(), config

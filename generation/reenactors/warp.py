@@ -1,0 +1,130 @@
+"""warp: the flagship, a warp-and-refine U-Net driven by explicit motion.
+
+Origin: this project. It takes candidate ideas that the published evidence supports: warping by a flow computed from explicit motion
+(MobilePortrait, arXiv 2407.05712), the warp applied at the skips (LIA, arXiv 2203.09043), a residual flow, and a final blend of warped
+and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in two ways: through FiLM (arXiv 1709.07871) at every
+decoder block, and as a grid of coordinates in the face's own frame, so that the network knows where the features lie.
+
+Input: images in [0, 1] of any size divisible by 8; presets are for 64 and 128 pixels. Output: see `Reenactment`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generation.motion import EXPRESSION_SIZE, MOTION_SIZE, POSE
+from generation.reenactors.reenactment import Reenactment
+
+
+@dataclass(frozen=True)
+class WarpOptions:
+    """widths: channels at 1/2, 1/4, 1/8 (and so on) of the input size; blocks: residual blocks at the lowest resolution."""
+
+    widths: tuple[int, ...] = (32, 64, 96)
+    blocks: int = 2
+    motion_width: int = 128
+
+
+def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
+    """Pixel centres (x, y) in [-1, 1] over the crop's edges: the frame of `grid_sample(align_corners=False)` and of a pose."""
+    height, width = like.shape[-2:]
+    x = (torch.arange(width, device=like.device, dtype=torch.float32) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=like.device, dtype=torch.float32) * 2 + 1) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def warp_by(image: Tensor, flow: Tensor) -> Tensor:
+    """Sample `image` (B, C, H, W) at every pixel's own position plus `flow` (B, 2, H, W) in crop units; borders repeat."""
+    grid = pixel_grid(image) + flow.permute(0, 2, 3, 1)
+    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def face_coordinates(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 2, H, W)
+    """Every pixel in the face's own frame: origin between the eyes, x along the line of the eyes, unit one eye distance."""
+    _, _, roll, x, y, scale = pose.float().unbind(1)
+    offset = pixel_grid(like)[None] - torch.stack([x, y], dim=1)[:, None, None]
+    cos, sin = torch.cos(roll)[:, None, None], torch.sin(roll)[:, None, None]
+    along = offset[..., 0] * cos + offset[..., 1] * sin
+    down = offset[..., 1] * cos - offset[..., 0] * sin
+    return torch.stack([along, down], dim=1) / scale.clamp_min(0.05)[:, None, None, None]
+
+
+class Modulated(nn.Module):
+    """Convolution, group norm, scale and shift by the motion, SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, motion: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, outputs)
+        self.film = nn.Linear(motion, 2 * outputs)
+        nn.init.normal_(self.film.weight, std=0.02)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, motion: Tensor) -> Tensor:
+        scale, shift = self.film(motion)[..., None, None].chunk(2, dim=1)
+        return F.silu(torch.addcmul(shift, self.norm(self.conv(x)), 1 + scale))
+
+
+def plain(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.GroupNorm(8, outputs), nn.SiLU()
+    )
+
+
+class Warp(nn.Module):
+    """See the module's docstring."""
+
+    def __init__(self, options: WarpOptions) -> None:
+        super().__init__()
+        self.options = options
+        widths, motion = tuple(options.widths), options.motion_width
+        levels = range(len(widths) - 1)
+        self.motion = nn.Sequential(
+            nn.Linear(MOTION_SIZE + EXPRESSION_SIZE + len(POSE), motion), nn.SiLU(), nn.Linear(motion, motion), nn.SiLU()
+        )
+        self.stem = plain(4 * 3 + 2, widths[0])
+        self.down = nn.ModuleList([plain(widths[i], widths[i + 1], stride=2) for i in levels])
+        self.middle = nn.ModuleList([Modulated(widths[-1], widths[-1], motion) for _ in range(options.blocks)])
+        self.mix = nn.ModuleList([Modulated(widths[i + 1], widths[i], motion) for i in levels])
+        self.up = nn.ModuleList([Modulated(2 * widths[i], widths[i], motion) for i in levels])
+        self.flow = nn.ModuleList([nn.Conv2d(widths[i + 1], 2, 3, padding=1) for i in levels])
+        self.head = nn.Conv2d(widths[0], 2 + 4 * (3 + 1 + 1), 3, padding=1)
+        for layer in (*self.flow, self.head):
+            nn.init.normal_(layer.weight, std=1e-3)
+            nn.init.zeros_(layer.bias)
+
+    def encode(self, source: Tensor, source_motion: Tensor) -> list[Tensor]:
+        """Features of the source at every scale; they depend on nothing wanted and can be kept for many frames."""
+        half = F.pixel_unshuffle(source, 2)
+        where = face_coordinates(source_motion[:, EXPRESSION_SIZE:], half).to(half.dtype)
+        features = [self.stem(torch.cat([half, where], dim=1))]
+        for down in self.down:
+            features.append(down(features[-1]))
+        return features
+
+    def decode(self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor) -> Reenactment:
+        """The wanted frame from `encode`'s features."""
+        motion = self.motion(torch.cat([source_motion, wanted_motion - source_motion], dim=1))
+        x = features[-1]
+        for block in self.middle:
+            x = x + block(x, motion)
+        flow = torch.zeros((), device=source.device)
+        for level in reversed(range(len(self.up))):
+            flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
+            x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
+            x = self.up[level](torch.cat([x, warp_by(features[level], flow)], dim=1), motion)
+        last = self.head(x).float()
+        flow = F.interpolate(flow + last[:, :2], scale_factor=2.0, mode="bilinear")
+        synthesis = F.pixel_shuffle(last[:, 2:], 2)
+        warped = warp_by(source.float(), flow)
+        image = torch.lerp(warped, warped + synthesis[:, :3], torch.sigmoid(synthesis[:, 3:4]))
+        height, width = source.shape[-2:]
+        pixels = flow * flow.new_tensor([width / 2, height / 2])[:, None, None]
+        return Reenactment(image.clamp(0, 1), torch.sigmoid(synthesis[:, 4:5]), pixels)
+
+    def forward(self, source: Tensor, source_motion: Tensor, wanted_motion: Tensor) -> Reenactment:
+        return self.decode(source, self.encode(source, source_motion), source_motion, wanted_motion)

@@ -1,0 +1,88 @@
+"""Training a reenactor: any entry of `REENACTORS`, with an optional critic. The Lightning part is thin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from generation import losses
+from generation.pairs import Batch
+from generation.reenactors.reenactment import Reenactment, blend
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss's terms; `region` is how much more a pixel at the eyes and mouth counts."""
+
+    reconstruction: float = 1.0
+    gradient: float = 0.5
+    mask: float = 0.02
+    region: float = 3.0
+    evasion: float = 0.03
+
+
+class ReenactorTrainer(pl.LightningModule):
+    """Trains `network` on pairs with exact targets for `total_steps` steps of AdamW with one-cycle cosine.
+
+    `evasion` is a loss on forgeries (see `losses.evasion`); its critics are held outside this module and never trained or saved by it.
+    Logs `validation/score`, minus the total loss on the validation pairs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        total_steps: int,
+        learning_rate: float,
+        weights: LossWeights,
+        evasion: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.total_steps, self.learning_rate, self.weights = total_steps, learning_rate, weights
+        self._evasion = evasion
+
+    def terms(self, batch: Batch, result: Reenactment) -> dict[str, Tensor]:
+        """The weighted terms of the loss."""
+        forgery = blend(batch.source, result)
+        region = losses.region_weight(batch.landmarks, batch.source.shape[-1], self.weights.region)
+        terms = {
+            "reconstruction": self.weights.reconstruction * losses.reconstruction(forgery, batch.target, region),
+            "gradient": self.weights.gradient * losses.gradient(forgery, batch.target),
+            "mask": self.weights.mask * losses.mask_truth(result.mask, batch.source, batch.target),
+        }
+        if self._evasion is not None:
+            terms["evasion"] = self.weights.evasion * self._evasion(forgery)
+        return terms
+
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        return self.terms(batch, self.network(batch.source, batch.source_motion, batch.wanted_motion))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        terms = self._step(batch)
+        total = torch.stack(list(terms.values())).sum()
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        self.log("train/loss", total, prog_bar=True)
+        return total
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        total = torch.stack(list(self._step(batch).values())).sum()
+        self.log("validation/score", -total, batch_size=len(batch.source), on_epoch=True)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        schedule = LambdaLR(optimizer, lambda step: one_cycle(step, self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def one_cycle(step: int, total: int, warm: float = 0.05) -> float:
+    """The learning rate's factor: a linear rise over the first `warm` of the steps, then a half cosine down to 1 %."""
+    rise = max(1, int(warm * total))
+    if step < rise:
+        return (step + 1) / rise
+    through = min(1.0, (step - rise) / max(1, total - rise))
+    return 0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(through * torch.pi))))
