@@ -261,7 +261,7 @@ class Faces:
     pose: Tensor        # (N, 6), see `generation.motion`
     landmarks: Tensor   # (N, 68, 2) pixels (x, y)
     label: Tensor       # (N,) int64, 0 real, 1 forged
-    The others are numpy arrays (N,) of strings or integers; `source_clip` is "" and `source_frame` -1 for real rows.
+    The others are numpy arrays (N,) of strings or integers; for real rows the clips of `source` and `driver` are "" and the frames -1.
     """
 
     image: Tensor
@@ -278,6 +278,8 @@ class Faces:
     method: np.ndarray
     source_clip: np.ndarray
     source_frame: np.ndarray
+    driver_clip: np.ndarray
+    driver_frame: np.ndarray
     origin: np.ndarray
 
     def __len__(self) -> int:
@@ -343,7 +345,10 @@ def load(folder: Path, split: str | None = None) -> Faces:
         images.append(pixels)
         masks.append(np.zeros(pixels.shape[:2], np.uint8) if mask is None else decode(mask["bytes"], where))
     ids = {name: np.asarray(table.column(name).to_pylist()) for name in ("identity", "scene", "clip", "frame", "split")}
-    sources = [item or {"clip": "", "frame": -1} for item in table.column("source").to_pylist()]
+    for name in ("source", "driver"):
+        made_of = [item or {} for item in table.column(name).to_pylist()]
+        ids[f"{name}_clip"] = np.asarray([item.get("clip") or "" for item in made_of])
+        ids[f"{name}_frame"] = np.asarray([-1 if item.get("frame") is None else item["frame"] for item in made_of])
     return Faces(
         image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
         mask=torch.from_numpy(np.stack(masks))[:, None],
@@ -352,8 +357,6 @@ def load(folder: Path, split: str | None = None) -> Faces:
         landmarks=_column(table, "landmarks", (68, 2)),
         label=torch.from_numpy(table.column("label").to_numpy().astype(np.int64)),
         method=np.asarray(table.column("method").to_pylist()),
-        source_clip=np.asarray([item["clip"] or "" for item in sources]),
-        source_frame=np.asarray([-1 if item["frame"] is None else item["frame"] for item in sources]),
         origin=np.asarray(table.column("origin").to_pylist()),
         **ids,
     )

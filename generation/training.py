@@ -48,15 +48,14 @@ class ReenactorTrainer(pl.LightningModule):
 
     def terms(self, batch: Batch, result: Reenactment) -> dict[str, Tensor]:
         """The weighted terms of the loss."""
-        forgery = blend(batch.source, result)
         region = losses.region_weight(batch.landmarks, batch.source.shape[-1], self.weights.region)
         terms = {
-            "reconstruction": self.weights.reconstruction * losses.reconstruction(forgery, batch.target, region),
-            "gradient": self.weights.gradient * losses.gradient(forgery, batch.target),
+            "reconstruction": self.weights.reconstruction * losses.reconstruction(result.image, batch.target, region),
+            "gradient": self.weights.gradient * losses.gradient(result.image, batch.target),
             "mask": self.weights.mask * losses.mask_truth(result.mask, batch.source, batch.target),
         }
         if self._evasion is not None:
-            terms["evasion"] = self.weights.evasion * self._evasion(forgery)
+            terms["evasion"] = self.weights.evasion * self._evasion(blend(batch.source, result))
         return terms
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generation.motion import EXPRESSION_SIZE, MOTION_SIZE, POSE
+from generation.motion import EXPRESSION_SIZE, MOTION_SIZE
 from generation.reenactors.reenactment import Reenactment
 
 
@@ -61,7 +61,6 @@ class Modulated(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(8, outputs)
         self.film = nn.Linear(motion, 2 * outputs)
-        nn.init.normal_(self.film.weight, std=0.02)
         nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Tensor, motion: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ class Warp(nn.Module):
         widths, motion = tuple(options.widths), options.motion_width
         levels = range(len(widths) - 1)
         self.motion = nn.Sequential(
-            nn.Linear(MOTION_SIZE + EXPRESSION_SIZE + len(POSE), motion), nn.SiLU(), nn.Linear(motion, motion), nn.SiLU()
+            nn.Linear(2 * MOTION_SIZE, motion), nn.SiLU(), nn.Linear(motion, motion), nn.LayerNorm(motion), nn.SiLU()
         )
         self.stem = plain(4 * 3 + 2, widths[0])
         self.down = nn.ModuleList([plain(widths[i], widths[i + 1], stride=2) for i in levels])

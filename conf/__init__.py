@@ -1,0 +1,1 @@
+"""Configuration of the commands in `scripts`, read by Hydra as `pkg://conf`."""

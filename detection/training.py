@@ -1,0 +1,87 @@
+"""Training a detector: any entry of `DETECTORS`. The Lightning part is thin; scoring and the threshold are plain functions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from detection.data import Batch
+from detection.metrics import auroc, checked
+
+_WARM = 0.1
+
+
+@torch.no_grad()
+def score(module: nn.Module, images: Tensor, batch: int = 256) -> NDArray[np.float64]:  # uint8 (N, 3, H, W) -> (N,)
+    """Log-odds that each image is forged, in eval mode, on the module's device. The module's mode is put back afterwards."""
+    training = module.training
+    device = next(module.parameters()).device
+    module.eval()
+    try:
+        parts = [module(part.to(device).float() / 255).double().cpu() for part in images.split(batch)]
+    finally:
+        module.train(training)
+    return torch.cat(parts).numpy()
+
+
+def choose_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
+    """The threshold of the best balanced accuracy; to be called with validation scores only.
+
+    It lies halfway between two scores that occur, or on the lowest of all (everything is forged); of several equally good ones it is the
+    middle one.
+    """
+    truth, score = checked(labels, scores)
+    distinct = np.unique(score)
+    candidates = np.r_[distinct[0], (distinct[1:] + distinct[:-1]) / 2]
+    forged, real = np.sort(score[truth == 1]), np.sort(score[truth == 0])
+    found = 1 - np.searchsorted(forged, candidates) / len(forged)
+    passed = np.searchsorted(real, candidates) / len(real)
+    best = np.flatnonzero(np.isclose(found + passed, (found + passed).max(), rtol=0, atol=1e-12))
+    return float(candidates[best[len(best) // 2]])
+
+
+class DetectorTrainer(pl.LightningModule):
+    """Trains `network` for `total_steps` steps of AdamW on the logistic loss: a linear warm-up, then a half cosine to 1 %.
+
+    Logs `validation/score`, the AUROC on the validation split.
+    """
+
+    def __init__(self, network: nn.Module, total_steps: int, learning_rate: float, weight_decay: float = 1e-2) -> None:
+        super().__init__()
+        self.network = network
+        self.total_steps, self.learning_rate, self.weight_decay = total_steps, learning_rate, weight_decay
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss = F.binary_cross_entropy_with_logits(self.network(batch.image), batch.label)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._seen.append((batch.label.cpu(), self.network(batch.image).double().cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        labels, logits = (torch.cat(parts).numpy() for parts in zip(*self._seen, strict=True))
+        self._seen.clear()
+        self.log("validation/score", auroc(labels, logits), prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def learning_rate_factor(step: int, total: int) -> float:
+    """1 at the end of the warm-up (the first tenth), .01 at `total` and beyond."""
+    warm = max(1, round(_WARM * total))
+    if step < warm:
+        return (step + 1) / warm
+    through = min(1.0, (step - warm) / max(1, total - warm))
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * through)) / 2

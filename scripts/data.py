@@ -1,0 +1,69 @@
+"""Which faces a script works on: the table of data sources, and where their records lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from generation.faces.footage import LondonConfig, photo_records
+from generation.faces.people import FacesConfig
+from generation.faces.render import render_records
+from generation.pairs import check_splits
+from generation.records import Faces, UserError, cache_folder, finished, load
+from scripts.door import configure, progress
+
+Progress = Callable[[int, int], None]
+
+
+class Source(NamedTuple):
+    """config: its dataclass; make: (config, folder, workers, progress) writes the records."""
+
+    config: type
+    make: Callable[[Any, Path, int, Progress | None], None]
+
+
+def _photos(config: LondonConfig, folder: Path, workers: int, progress: Progress | None) -> None:
+    photo_records(config, folder, progress)
+
+
+SOURCES: dict[str, Source] = {
+    "synthetic": Source(FacesConfig, render_records),
+    "london": Source(LondonConfig, _photos),
+}
+
+
+def prepare(data: DictConfig, workers: int) -> Path:
+    """The folder of the records that `data` describes; they are made first if they are not there yet.
+
+    `data.records` names a folder of finished records and is taken as it is.
+    """
+    plain: dict[str, Any] = dict(data)
+    records, name = plain.pop("records", None), plain.pop("name", None)
+    if records is not None:
+        return Path(records)
+    if name not in SOURCES:
+        raise UserError(f"data.name={name}: there is no such source of faces; there are {', '.join(SOURCES)}")
+    config = configure(SOURCES[name].config, OmegaConf.create(plain), "data")
+    return make(name, config, workers)
+
+
+def make(name: str, config: Any, workers: int) -> Path:
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_folder() / "records" / f"{name}-{digest}"
+    if not finished(folder):
+        with progress(f"{name} faces") as bar:
+            SOURCES[name].make(config, folder, workers, bar)
+    return folder
+
+
+def load_split_faces(folder: Path) -> Faces:
+    """All real rows, with people in train, validation and test, disjoint by identity."""
+    faces = load(folder).where(label=0)
+    check_splits(faces, str(folder))
+    return faces

@@ -1,0 +1,173 @@
+"""The red side of the cycle, composed: training, forging and judging reenactors on one set of faces."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation import metrics
+from generation.faces.footage import FaceReader, landmarker_file
+from generation.forge import Swaps, draw_swaps, forge
+from generation.losses import Critic, evasion
+from generation.pairs import PairsData
+from generation.records import Faces, UserError
+from generation.reenactors import build_reenactor, load_reenactor, save_reenactor
+from generation.training import LossWeights, ReenactorTrainer
+from scripts.console import progress, say
+from scripts.trainer import TrainerConfig, fit
+
+
+@dataclass(frozen=True)
+class ReenactorConfig:
+    name: str = "warp"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """How reenactors are trained; `start` is a checkpoint to fine-tune instead of training from scratch."""
+
+    steps: int = 3000
+    steps_per_epoch: int = 200
+    batch: int = 32
+    learning_rate: float = 2e-3
+    fine_tune_steps: int = 300
+    fine_tune_learning_rate: float = 5e-4
+    start: str | None = None
+    weights: LossWeights = field(default_factory=LossWeights)
+    judged: int = 120
+
+
+class RedTeam:
+    """`detection.arms_race.Red` on real faces in memory; a context manager, for the judge that it may open."""
+
+    def __init__(
+        self,
+        faces: Faces,
+        reenactor: ReenactorConfig,
+        config: GeneratorConfig,
+        trainer: TrainerConfig,
+        seed: int,
+    ) -> None:
+        self.faces, self.reenactor, self.config, self.trainer, self.seed = faces, reenactor, config, trainer, seed
+        self._test = faces.where(split="test")
+        self._read: dict[int, Tensor] = {}
+        self._open = ExitStack()
+
+    def train(
+        self, name: str, start: Path | None, critics: Sequence[Critic], weights: Sequence[float], folder: Path
+    ) -> Path:
+        config = self.config
+        if start is None and config.start is not None:
+            start = Path(config.start)
+        first = start is None
+        steps = config.steps if first else config.fine_tune_steps
+        network = self._fresh() if start is None else load_reenactor(start)[0].train()
+        epoch = min(config.steps_per_epoch, steps)
+        module = ReenactorTrainer(
+            network,
+            total_steps=steps,
+            learning_rate=config.learning_rate if first else config.fine_tune_learning_rate,
+            weights=config.weights,
+            evasion=evasion(critics, weights) if critics else None,
+        )
+        seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
+        data = PairsData(self.faces, config.batch, epoch, seed)
+        fit(module, data, folder, self.trainer.with_steps(steps, epoch))
+        path = folder.parent / f"{name}.safetensors"
+        save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
+        return path
+
+    def _fresh(self) -> torch.nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return build_reenactor(self.reenactor.name, self.reenactor.options)
+
+    def _name(self, start: Path | None) -> str:
+        return self.reenactor.name if start is None else str(load_reenactor(start)[1]["name"])
+
+    def forge(self, checkpoint: Path, name: str, round: int, counts: Mapping[str, int], seed: int, folder: Path) -> None:
+        reenactor, config = load_reenactor(checkpoint)
+        made_by = {"name": name, "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+        with progress(f"forge {folder.name}", self.trainer.progress) as bar:
+            forge(
+                reenactor,
+                self.faces,
+                folder,
+                counts,
+                seed=seed,
+                method=config["name"],
+                round=round,
+                made_by=made_by,
+                progress=bar,
+            )
+
+    def _swaps(self, forged: Faces) -> Swaps:
+        """Which real rows the forgeries were made of, found by their ids."""
+        rows = {(clip, frame): i for i, (clip, frame) in enumerate(zip(self._test.clip, self._test.frame, strict=True))}
+        source = [rows[key] for key in zip(forged.source_clip, forged.source_frame, strict=True)]
+        driver = [rows[key] for key in zip(forged.driver_clip, forged.driver_frame, strict=True)]
+        target = [
+            rows[clip, frame] for clip, frame in zip(forged.source_clip, self._test.frame[np.asarray(driver)], strict=True)
+        ]
+        return Swaps(np.asarray(source), np.asarray(driver), np.asarray(target))
+
+    def __enter__(self) -> RedTeam:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    @cached_property
+    def _reader(self) -> FaceReader | None:
+        """The expression judge, or None (and a line that says why) where its model cannot be had."""
+        try:
+            return self._open.enter_context(FaceReader(landmarker_file()))
+        except UserError as error:
+            say(f"expressions are not judged: {error}")
+            return None
+
+    def quality(self, forged: Faces, expression: bool = True) -> dict[str, Any]:
+        swaps = self._swaps(forged)
+        source, target = self._test.image[swaps.source], self._test.image[swaps.target]
+        found = metrics.quality(source.float() / 255, forged.image.float() / 255, target.float() / 255)
+        if not expression or self._reader is None:
+            return asdict(found)
+        judged = slice(0, self.config.judged)
+        error = metrics.expression_error(
+            self._readings(swaps.source[judged]),
+            metrics.expression_readings(forged.image[judged], self._reader),
+            self._readings(swaps.target[judged]),
+            self._test.expression[swaps.driver[judged]],
+            metrics.visible_change(source[judged].float() / 255, target[judged].float() / 255),
+        )
+        return asdict(found) | asdict(error)
+
+    def _readings(self, rows: np.ndarray) -> Tensor:  # (N,) -> (N, 52)
+        """The judge's readings of real test frames; each frame is read once."""
+        assert self._reader is not None
+        for row in rows:
+            if row not in self._read:
+                self._read[row] = metrics.expression_readings(self._test.image[row][None], self._reader)[0]
+        return torch.stack([self._read[row] for row in rows])
+
+    def pictures(self, forged: Faces, count: int) -> dict[str, np.ndarray]:
+        swaps = self._swaps(forged)
+        chosen = np.linspace(0, len(forged) - 1, count).round().astype(int)
+        images = {
+            "source": self._test.image[swaps.source[chosen]],
+            "driver": self._test.image[swaps.driver[chosen]],
+            "forgery": forged.image[chosen],
+            "target": self._test.image[swaps.target[chosen]],
+        }
+        return {name: value.permute(0, 2, 3, 1).numpy() for name, value in images.items()}

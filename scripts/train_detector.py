@@ -1,0 +1,153 @@
+"""Train one detector on records of real and forged faces and measure it on people it has never seen.
+
+python scripts/train_detector.py data.real=REAL data.forged=[FORGED]                 # frequency, 500 steps
+python scripts/train_detector.py detector=mesonet data.real=REAL data.forged=[A,B]   # two reenactors, drawn from equally
+
+REAL, FORGED, A and B are folders of records, as render_faces, train_generator and arms_race write them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig
+from torch import nn
+
+from detection.data import DetectorData
+from detection.degradations import DEGRADATIONS, Degrade
+from detection.detectors import DETECTORS, build_detector, save_detector
+from detection.metrics import auroc, summarise
+from detection.training import DetectorTrainer, choose_threshold, score
+from generation.pairs import check_splits
+from generation.records import Faces, UserError, load
+from scripts.door import configure, entry, say
+from scripts.trainer import TrainerConfig, fit
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PoolsConfig:
+    """Folders of records; see `detection.data.DetectorData` for the others."""
+
+    real: Path
+    forged: tuple[Path, ...]
+    weights: tuple[float, ...] | None = None
+    paired: bool = True
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class DegradeConfig:
+    """See `detection.degradations.Degrade`."""
+
+    names: tuple[str, ...] = tuple(DEGRADATIONS)
+    probability: float = 0.2
+    severity: int = 2
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    steps: int = 500
+    steps_per_epoch: int = 100
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+
+
+@dataclass(frozen=True)
+class TrainDetectorConfig:
+    data: PoolsConfig
+    detector: DetectorConfig
+    degrade: DegradeConfig = field(default_factory=DegradeConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+
+
+@entry("train_detector")
+def main(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Train a detector, choose its checkpoint and threshold on validation people, and measure it on test people."""
+    settings = configure(TrainDetectorConfig, config)
+    made = prepare(settings)
+    module, data, training = made.module, made.data, settings.training
+    trainer = DetectorTrainer(module, training.steps, training.learning_rate, training.weight_decay)
+    fit(trainer, data, folder / "training", settings.trainer.with_steps(training.steps, training.steps_per_epoch))
+
+    held = data.held("validation")
+    logits = score(module, held.image)
+    meta = {"threshold": choose_threshold(held.label, logits), "validation_auroc": auroc(held.label, logits), "pools": made.pools}
+    weights = save_detector(folder / "detector", module, settings.detector.name, made.options, meta)
+    results = measure(module, data, made.pools, meta["threshold"], settings.seed)
+    shown = results["test"]
+    say(f"AUROC {shown['auroc']:.3f} [{shown['auroc_low']:.3f}, {shown['auroc_high']:.3f}] on {shown['identities']} unseen people")
+    return {"detector": weights.name, "validation_auroc": meta["validation_auroc"], **results}
+
+
+class Prepared(NamedTuple):
+    """What training needs; `pools` names each pool of forgeries: its folder's name."""
+
+    module: nn.Module
+    options: dict[str, Any]
+    data: DetectorData
+    pools: list[str]
+
+
+def prepare(settings: TrainDetectorConfig) -> Prepared:
+    """Build the detector and read the records; whatever is wrong with either is found here, before anything is trained."""
+    name, options, chosen = settings.detector.name, settings.detector.options, settings.data
+    if name in DETECTORS:
+        options = asdict(configure(DETECTORS[name].options, options, "detector.options"))
+    module = build_detector(name, options, settings.seed)
+    degrade = Degrade(**asdict(settings.degrade))
+    if not chosen.forged:
+        raise UserError("data.forged=[]: at least one folder of forged records is needed, as data.forged=[FOLDER]")
+    real = load(chosen.real).where(label=0)
+    forged = [load(folder).where(label=1) for folder in chosen.forged]
+    if len(real) == 0:
+        raise UserError(f"{chosen.real}: holds no real faces")
+    for folder, faces in zip(chosen.forged, forged, strict=True):
+        if len(faces) == 0:
+            raise UserError(f"{folder}: holds no forged faces")
+    steps = settings.training.steps_per_epoch
+    data = DetectorData(
+        real,
+        forged,
+        chosen.weights,
+        batch=chosen.batch,
+        steps_per_epoch=steps,
+        seed=settings.seed,
+        degrade=degrade,
+        paired=chosen.paired,
+    )
+    check_splits(Faces.concatenate([real, *forged]), f"{chosen.real} with data.forged")
+    if len(np.unique(data.held("test").identity)) < 2:
+        raise UserError(f"{chosen.real}: one identity in the test split; an interval by identity needs at least two")
+    names = [folder.resolve().name for folder in chosen.forged]
+    pools = [name if names.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(names)]
+    return Prepared(module, options, data, pools)
+
+
+def measure(module: nn.Module, data: DetectorData, pools: list[str], threshold: float, seed: int) -> dict[str, Any]:
+    """Figures on the test split: of all forgeries together, and of each pool that has some there."""
+    real = data.real.where("test", 0)
+    forged = {name: faces.where("test", 1) for name, faces in zip(pools, data.forged, strict=True)}
+    logits = {name: score(module, faces.image) for name, faces in forged.items() if len(faces)}
+    real_logits = score(module, real.image)
+
+    def figures(names: list[str]) -> dict[str, float | int]:
+        scores = np.concatenate([real_logits, *(logits[name] for name in names)])
+        identities = np.concatenate([real.identity, *(forged[name].identity for name in names)])
+        return summarise(np.arange(len(scores)) >= len(real), scores, identities, threshold, seed)
+
+    return {"test": figures(list(logits)), "pools": {name: figures([name]) for name in logits}}
+
+
+if __name__ == "__main__":
+    main()

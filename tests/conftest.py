@@ -1,0 +1,32 @@
+"""Real, tiny inputs that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from generation.faces.people import FacesConfig
+from generation.faces.render import render_records
+from generation.records import Faces, load
+
+TINY_FACES = FacesConfig(size=64, seed=7, train=6, validation=2, test=3, scenes=1, expressions=6)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def faces_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of eleven synthetic people in six expressions each."""
+    folder = tmp_path_factory.mktemp("faces")
+    render_records(TINY_FACES, folder, workers=1, progress=None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def faces(faces_folder: Path) -> Faces:
+    return load(faces_folder)
