@@ -1,8 +1,9 @@
 """Balanced batches of real and forged faces, drawn by step number.
 
-Half of every training batch is real. Forgeries are drawn pool by pool, then person by person, then frame by frame, so a reenactor or a
-person with many frames counts no more than the others. In a paired batch the real half holds the very frames the
-forgeries were made from: people, light and background are the same in both halves, and only the forged region can tell them apart.
+Half of every training batch is real. Forgeries are drawn pool by pool, then person by person, then frame by frame, so a
+reenactor or a person with many frames counts no more than the others. In a paired batch the real half holds the very
+frames the forgeries were made from: people, light and background are the same in both halves, and only the forged
+region can tell them apart.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Drawing:
         real: Faces,
         pools: Sequence[Faces],
         weights: Sequence[float],
+        *,
         batch: int,
         seed: int,
         degrade: Degrade | None,
@@ -67,8 +69,8 @@ class Drawing:
         self.batch, self.seed, self.degrade, self.paired = batch, seed, degrade, paired
         frames = {key: row for row, key in enumerate(zip(real.clip.tolist(), real.frame.tolist(), strict=True))}
         self._sources = [
-            np.asarray([frames.get(key, -1) for key in zip(pool.source_clip.tolist(), pool.source_frame.tolist(), strict=True)])
-            for pool in pools
+            np.asarray([frames.get(key, -1) for key in zip(*(ids.tolist() for ids in made_of), strict=True)])
+            for made_of in ((pool.source_clip, pool.source_frame) for pool in pools)
         ]
 
     def rows(self, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -82,7 +84,8 @@ class Drawing:
             forged[here] = people.draw(len(here), generator)
             if self.paired:
                 source = self._sources[index][forged[here]]
-                real[here] = np.where(source >= 0, source, self._same_person(people, forged[here], real[here], generator))
+                others = self._same_person(people, forged[here], real[here], generator)
+                real[here] = np.where(source >= 0, source, others)
         return real, pool, forged
 
     def _same_person(
@@ -133,9 +136,10 @@ class _InOrder(Dataset[Batch]):
 class DetectorData(pl.LightningDataModule):
     """Real faces and one pool of forgeries for each reenactor, in memory as 8 bits; no worker process is needed.
 
-    weights: how often each pool is drawn from while training (default: equally). degrade: done to training images after a mirror flip
-    of every second one; None leaves it at that. An epoch is `steps_per_epoch` batches; batch number `step` depends on `seed`
-    and `step` alone. Raises `UserError` where the train or the validation split holds one class only, or the sizes differ.
+    weights: how often each pool is drawn from while training (default: equally). degrade: done to training images after
+    a mirror flip of every second one; None leaves it at that. An epoch is `steps_per_epoch` batches; batch number
+    `step` depends on `seed` and `step` alone. Raises `UserError` where the train or the validation split holds one
+    class only, or the sizes differ.
     """
 
     def __init__(
@@ -153,18 +157,28 @@ class DetectorData(pl.LightningDataModule):
         super().__init__()
         weights = [1.0] * len(forged) if weights is None else list(weights)
         if len(weights) != len(forged) or min(weights, default=0) < 0 or sum(weights) <= 0:
-            raise UserError(f"data.weights={weights}: one weight >= 0 is needed for each of the {len(forged)} pools, not all 0")
+            raise UserError(
+                f"data.weights={weights}: each of the {len(forged)} pools needs one >= 0, not all of them 0"
+            )
         if batch < 2 or batch % 2:
             raise UserError(f"data.batch={batch}: must be even and at least 2, as half of a batch is real")
         sizes = sorted({faces.size for faces in (real, *forged)})
         if len(sizes) > 1:
-            raise UserError(f"data: images of {' and '.join(map(str, sizes))} pixels; real and forged faces must have one size")
+            raise UserError(f"data: images of {' and '.join(map(str, sizes))} pixels; all faces must have one size")
         self.real, self.forged, self.steps_per_epoch = real, list(forged), steps_per_epoch
         self._validation = self.held("validation")
-        self._check("train", len(real.where("train", 0)), sum(len(pool.where("train", 1)) for pool in forged))
-        pools = [(pool.where("train", 1), weight) for pool, weight in zip(forged, weights, strict=True)]
-        pools = [(pool, weight) for pool, weight in pools if len(pool) and weight > 0]
-        self.drawing = Drawing(real.where("train", 0), *zip(*pools, strict=True), batch, seed, degrade, paired)
+        originals, pools = real.where("train", 0), [pool.where("train", 1) for pool in forged]
+        self._check("train", len(originals), sum(map(len, pools)))
+        used = [index for index, weight in enumerate(weights) if weight > 0 and len(pools[index])]
+        self.drawing = Drawing(
+            originals,
+            [pools[index] for index in used],
+            [weights[index] for index in used],
+            batch=batch,
+            seed=seed,
+            degrade=degrade,
+            paired=paired,
+        )
 
     @staticmethod
     def _check(split: str, real: int, forged: int) -> None:
@@ -173,7 +187,10 @@ class DetectorData(pl.LightningDataModule):
             raise UserError(f"data: the {split} split holds no {kind} faces; a detector needs both classes in it")
 
     def held(self, split: str) -> Faces:
-        """All frames of a split in order: the real ones, then every pool's forgeries. Raises `UserError` for one class only."""
+        """All frames of a split in order:
+
+        the real ones, then every pool's forgeries. Raises `UserError` for one class only.
+        """
         real, forged = self.real.where(split, 0), [pool.where(split, 1) for pool in self.forged]
         self._check(split, len(real), sum(map(len, forged)))
         return Faces.concatenate([real, *forged])

@@ -1,7 +1,7 @@
 """Degradations: what happens to pictures on their way, done to real and forged faces alike.
 
-A degradation is a pure function `(images, severity, generator) -> images` on (B, 3, H, W) in [0, 1], severity 1 (hardly visible) to 5
-(plain to see); the result has the same shape and range. Random draws come from `generator` alone.
+A degradation is a pure function `(images, severity, generator) -> images` on (B, 3, H, W) in [0, 1], severity 1 (hardly
+visible) to 5 (plain to see); the result has the same shape and range. Random draws come from `generator` alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ Degradation = Callable[[Tensor, int, Generator], Tensor]
 def jpeg(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """Through a real JPEG encoder and back, quality 95 to 30, chroma at half resolution as in cameras and browsers.
 
-    Pillow's encoder takes 0.14 ms for 64 x 64 pixels on one core, kornia's differentiable imitation 0.52 ms; no gradient passes.
+    Pillow's encoder takes 0.14 ms for 64 x 64 pixels on one core, kornia's differentiable imitation 0.52 ms; no
+    gradient passes.
     """
     pixels = (images.detach().cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     decoded = []
@@ -44,7 +45,7 @@ def jpeg(images: Tensor, severity: int, generator: Generator) -> Tensor:
 
 
 def resize(images: Tensor, severity: int, generator: Generator) -> Tensor:
-    """Down by a factor of .9 to .35 with anti-aliasing and back up, bilinear; pixel edges stay aligned (align_corners=False)."""
+    """Down by a factor of .9 to .35 with anti-aliasing and back up, bilinear; the edges stay where they are."""
     height, width = images.shape[-2:]
     factor = _RESIZE_FACTOR[severity - 1]
     smaller = (max(1, round(height * factor)), max(1, round(width * factor)))
@@ -76,12 +77,11 @@ DEGRADATIONS: dict[str, Degradation] = {"jpeg": jpeg, "resize": resize, "blur": 
 class Degrade:
     """Draws, for every image of a batch alone, whether it is degraded, how, and how strongly up to `severity`.
 
-    The draws know nothing of labels, so both classes are degraded alike. The default is light: one image in five, severity 1 or 2.
+    The draws know nothing of labels, so both classes are degraded alike. The default is light: one image in five,
+    severity 1 or 2.
     """
 
-    def __init__(
-        self, names: Sequence[str] = tuple(DEGRADATIONS), probability: float = 0.2, severity: int = 2
-    ) -> None:
+    def __init__(self, names: Sequence[str] = tuple(DEGRADATIONS), probability: float = 0.2, severity: int = 2) -> None:
         for name in names:
             if name not in DEGRADATIONS:
                 raise UserError(f"degrade.names: there is no degradation {name!r}; there are {', '.join(DEGRADATIONS)}")

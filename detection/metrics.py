@@ -1,7 +1,9 @@
-"""Scores -> figures. A score is a log-odds (any real number, higher = more likely forged), a label is 0 (real) or 1 (forged).
+"""Scores -> figures. A score is a log-odds (any real number, higher = more likely forged), a label is 0 (real) or 1
+(forged).
 
-Ranks are taken on float64 log-odds, never on probabilities: a float32 sigmoid makes all logits above 17 equal and ties them.
-Every function raises `UserError` for scores that are NaN or infinite, for labels of one class only, and for lengths that differ.
+Ranks are taken on float64 log-odds, never on probabilities: a float32 sigmoid makes all logits above 17 equal and ties
+them. Every function raises `UserError` for scores that are NaN or infinite, for labels of one class only, and for
+lengths that differ.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], ND
     """Labels and scores as (N,) arrays of int64 and float64, or a `UserError` that says what is wrong with them."""
     truth, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != score.shape:
-        raise UserError(f"labels {truth.shape} and scores {score.shape}: one score is needed for every label, both as (N,)")
+        raise UserError(f"labels {truth.shape}, scores {score.shape}: one score is needed for every label, as (N,)")
     if not np.isfinite(score).all():
-        raise UserError(f"scores: {(~np.isfinite(score)).sum()} of {len(score)} are NaN or infinite; the detector has diverged")
+        bad = int((~np.isfinite(score)).sum())
+        raise UserError(f"scores: {bad} of {len(score)} are NaN or infinite; the detector has diverged")
     if not np.isin(truth, (0, 1)).all():
         raise UserError("labels: only 0 (real) and 1 (forged) are allowed")
     truth = truth.astype(np.int64)
@@ -45,7 +48,10 @@ def _counts(truth: NDArray[np.int64], score: NDArray[np.float64]) -> tuple[NDArr
 
 
 def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ROC curve's corners from (0, 0) to (1, 1): false and true positive rates, one pair for each distinct score."""
+    """The ROC curve's corners from (0, 0) to (1, 1):
+
+    false and true positive rates, one pair for each distinct score.
+    """
     false, true = _counts(*checked(labels, scores))
     return false / false[-1], true / true[-1]
 
@@ -57,7 +63,10 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def eer(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Equal error rate: where the ROC curve, joined by straight lines, has as many misses as false alarms. 0 is perfect."""
+    """Equal error rate:
+
+    where the ROC curve, joined by straight lines, has as many misses as false alarms. 0 is perfect.
+    """
     false, true = roc(labels, scores)
     excess = false + true - 1  # rises from -1 to 1; 0 where the miss rate equals the false alarm rate
     after = int(np.argmax(excess >= 0))
@@ -66,7 +75,10 @@ def eer(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Precision averaged over the recall steps, without interpolation. 1 is perfect; chance is the share of forged faces."""
+    """Precision averaged over the recall steps, without interpolation.
+
+    1 is perfect; chance is the share of forged faces.
+    """
     false, true = _counts(*checked(labels, scores))
     precision = true[1:] / (true[1:] + false[1:])
     return float(np.sum(np.diff(true) / true[-1] * precision))
@@ -81,7 +93,10 @@ def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float = 0.01) -> float
 
 
 def balanced_accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float = 0.0) -> float:
-    """Mean of the shares of real and of forged faces judged rightly, where a score >= `threshold` says forged. .5 is chance."""
+    """Mean of the shares of real and of forged faces judged rightly, where a score >= `threshold` says forged.
+
+    .5 is chance.
+    """
     truth, score = checked(labels, scores)
     flagged = score >= threshold
     return float((flagged[truth == 1].mean() + 1 - flagged[truth == 0].mean()) / 2)
@@ -90,8 +105,8 @@ def balanced_accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float = 0
 def ece(labels: ArrayLike, scores: ArrayLike, bins: int = 15) -> float:
     """Expected calibration error of sigmoid(score), the stated probability of a forgery, over equal-width bins.
 
-    The mean over the faces of |mean probability - share of forged faces| in their bin: 0 is calibrated, 1 is always sure and wrong.
-    It depends on the share of forged faces in the set.
+    The mean over the faces of |mean probability - share of forged faces| in their bin: 0 is calibrated, 1 is always
+    sure and wrong. It depends on the share of forged faces in the set.
     """
     truth, score = checked(labels, scores)
     probability = expit(score)
@@ -108,10 +123,12 @@ def bootstrap_by_identity(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """A percentile interval of `statistic` under resampling of people, not of frames: frames of one person are not independent.
+    """A percentile interval of `statistic` under resampling of people, not of frames: frames of one person are not
+    independent.
 
-    Identities are drawn with replacement, each with all its faces, real and forged together; a draw that holds one class only
-    is drawn again. `identities` are (N,) names. Raises `UserError` where there are fewer than two identities.
+    Identities are drawn with replacement, each with all its faces, real and forged together; a draw that holds one
+    class only is drawn again. `identities` are (N,) names. Raises `UserError` where there are fewer than two
+    identities.
     """
     truth, score = checked(labels, scores)
     names, person = np.unique(np.asarray(identities), return_inverse=True)

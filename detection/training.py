@@ -1,4 +1,7 @@
-"""Training a detector: any entry of `DETECTORS`. The Lightning part is thin; scoring and the threshold are plain functions."""
+"""Training a detector:
+
+any entry of `DETECTORS`. The Lightning part is thin; scoring and the threshold are plain functions.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -20,12 +24,15 @@ _WARM = 0.1
 
 @torch.no_grad()
 def score(module: nn.Module, images: Tensor, batch: int = 256) -> NDArray[np.float64]:  # uint8 (N, 3, H, W) -> (N,)
-    """Log-odds that each image is forged, in eval mode, on the module's device. The module's mode is put back afterwards."""
+    """Log-odds that each image is forged, in eval mode, on the module's device.
+
+    The module's mode is put back afterwards.
+    """
     training = module.training
     device = next(module.parameters()).device
     module.eval()
     try:
-        parts = [module(part.to(device).float() / 255).double().cpu() for part in images.split(batch)]
+        parts = [module(part.to(device).float() / 255).double().cpu() for part in torch.split(images, batch)]
     finally:
         module.train(training)
     return torch.cat(parts).numpy()
@@ -34,8 +41,8 @@ def score(module: nn.Module, images: Tensor, batch: int = 256) -> NDArray[np.flo
 def choose_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """The threshold of the best balanced accuracy; to be called with validation scores only.
 
-    It lies halfway between two scores that occur, or on the lowest of all (everything is forged); of several equally good ones it is the
-    middle one.
+    It lies halfway between two scores that occur, or on the lowest of all (everything is forged); of several equally
+    good ones it is the middle one.
     """
     truth, score = checked(labels, scores)
     distinct = np.unique(score)
@@ -48,7 +55,8 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 class DetectorTrainer(pl.LightningModule):
-    """Trains `network` for `total_steps` steps of AdamW on the logistic loss: a linear warm-up, then a half cosine to 1 %.
+    """Trains `network` for `total_steps` steps of AdamW on the logistic loss: a linear warm-up, then a half cosine to 1
+    %.
 
     Logs `validation/score`, the AUROC on the validation split.
     """
@@ -72,7 +80,7 @@ class DetectorTrainer(pl.LightningModule):
         self._seen.clear()
         self.log("validation/score", auroc(labels, logits), prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -49,6 +49,19 @@ def gradient(result: Tensor, target: Tensor, scales: int = 3) -> Tensor:
     return total
 
 
+def landmark_flow(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Error of the flow at the target's landmarks, where the truth is known: it must lead to the source's landmarks.
+
+    flow: Tensor            # (B, 2, H, W) pixels, from result to source
+    source, target: Tensor  # (B, 68, 2) pixels
+    Mean absolute error per coordinate, as a share of the image's width.
+    """
+    size = flow.new_tensor([flow.shape[-1], flow.shape[-2]])
+    grid = (target / size * 2 - 1)[:, None]  # (B, 1, 68, 2)
+    found = F.grid_sample(flow, grid, align_corners=False, padding_mode="border")[:, :, 0].transpose(1, 2)
+    return ((found - (source - target)) / size[0]).abs().mean()
+
+
 def mask_truth(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of the mask (B, 1, H, W) in [0, 1] against the changed region, widened by two pixels in 64."""
     reach = 2 * max(1, source.shape[-1] // 32) + 1

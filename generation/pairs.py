@@ -7,7 +7,7 @@ expression; where no other person has it, the target drives itself (self-reenact
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -26,19 +26,19 @@ _MIRRORED_LANDMARKS = torch.tensor(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Pairs as the trainer takes them.
 
     source, target: Tensor                 # (B, 3, H, W) in [0, 1]
     source_motion, wanted_motion: Tensor   # (B, 58)
-    landmarks: Tensor                      # (B, 68, 2) of the target, pixels
+    source_landmarks, landmarks: Tensor    # (B, 68, 2) of source and target, pixels
     """
 
     source: Tensor
     target: Tensor
     source_motion: Tensor
     wanted_motion: Tensor
+    source_landmarks: Tensor
     landmarks: Tensor
 
 
@@ -89,6 +89,7 @@ class Pairs:
             target=faces.image[target].float() / 255,
             source_motion=faces.motion[source],
             wanted_motion=faces.motion[target],
+            source_landmarks=faces.landmarks[source],
             landmarks=faces.landmarks[target],
         )
 
@@ -105,14 +106,18 @@ def flip(batch: Batch, chosen: Tensor) -> Batch:  # chosen: (B,) bool
         other = torch.cat([mirror(value[:, :EXPRESSION_SIZE]), value[:, EXPRESSION_SIZE:] * sign], dim=1)
         return torch.where(chosen[:, None], other, value)
 
-    points = batch.landmarks[:, _MIRRORED_LANDMARKS]
-    points = torch.stack([batch.source.shape[-1] - points[..., 0], points[..., 1]], dim=-1)
+    def points(value: Tensor) -> Tensor:
+        other = value[:, _MIRRORED_LANDMARKS]
+        other = torch.stack([batch.source.shape[-1] - other[..., 0], other[..., 1]], dim=-1)
+        return torch.where(chosen[:, None, None], other, value)
+
     return Batch(
         source=image(batch.source),
         target=image(batch.target),
         source_motion=motion(batch.source_motion),
         wanted_motion=motion(batch.wanted_motion),
-        landmarks=torch.where(chosen[:, None, None], points, batch.landmarks),
+        source_landmarks=points(batch.source_landmarks),
+        landmarks=points(batch.landmarks),
     )
 
 

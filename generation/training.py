@@ -21,6 +21,7 @@ class LossWeights:
 
     reconstruction: float = 1.0
     gradient: float = 0.5
+    flow: float = 1.0
     mask: float = 0.02
     region: float = 3.0
     evasion: float = 0.03
@@ -52,6 +53,7 @@ class ReenactorTrainer(pl.LightningModule):
         terms = {
             "reconstruction": self.weights.reconstruction * losses.reconstruction(result.image, batch.target, region),
             "gradient": self.weights.gradient * losses.gradient(result.image, batch.target),
+            "flow": self.weights.flow * losses.landmark_flow(result.flow, batch.source_landmarks, batch.landmarks),
             "mask": self.weights.mask * losses.mask_truth(result.mask, batch.source, batch.target),
         }
         if self._evasion is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ class Bar(Protocol):
 
 def say(text: str) -> None:
     """One line, above any progress bar."""
-    _console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if _console.is_terminal:
+        _console.print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

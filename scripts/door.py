@@ -215,13 +215,14 @@ def _stop(line: str) -> NoReturn:
 
 
 def _claim(folder: Path, shown: Path, config: DictConfig) -> None:
-    """Note the configuration in the folder, or check that it is the one noted there."""
+    """Note the configuration in the folder; where a run has left something there already, check that it is the same."""
     path = folder / CONFIG
     plain = _resolved(config)
-    if not path.is_file():
+    left = [item for item in folder.iterdir() if item.name not in (CONFIG, ".hydra") and item.suffix != ".log"]
+    if not left or not path.is_file():
         write_beside(path, OmegaConf.to_yaml(OmegaConf.create(plain)).encode())
         return
-    old, new = _flat(OmegaConf.to_container(OmegaConf.load(path))), _flat(plain)
+    old, new = flat(OmegaConf.to_container(OmegaConf.load(path))), flat(plain)
     differ = [key for key in sorted(old | new) if old.get(key) != new.get(key) and not FREE_KEYS & set(key.split("."))]
     if differ:
         absent = "not there"
@@ -231,13 +232,13 @@ def _claim(folder: Path, shown: Path, config: DictConfig) -> None:
         )
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted keys and comparable values."""
     if not isinstance(value, Mapping):
         return {prefix: json.loads(json.dumps(value, default=str))}
     found: dict[str, Any] = {}
     for key, item in value.items():
-        found |= _flat(item, _join(prefix, key))
+        found |= flat(item, _join(prefix, key))
     return found
 
 

@@ -1,7 +1,7 @@
 """Train one detector on records of real and forged faces and measure it on people it has never seen.
 
-python scripts/train_detector.py data.real=REAL data.forged=[FORGED]                 # frequency, 500 steps
-python scripts/train_detector.py detector=mesonet data.real=REAL data.forged=[A,B]   # two reenactors, drawn from equally
+python scripts/train_detector.py data.real=REAL data.forged=[FORGED]                 # frequency, 500 steps python
+scripts/train_detector.py detector=mesonet data.real=REAL data.forged=[A,B]   # two reenactors, drawn from equally
 
 REAL, FORGED, A and B are folders of records, as render_faces, train_generator and arms_race write them.
 """
@@ -82,12 +82,14 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
 
     held = data.held("validation")
     logits = score(module, held.image)
-    meta = {"threshold": choose_threshold(held.label, logits), "validation_auroc": auroc(held.label, logits), "pools": made.pools}
+    threshold, validation = choose_threshold(held.label, logits), auroc(held.label, logits)
+    meta = {"threshold": threshold, "validation_auroc": validation, "pools": made.pools}
     weights = save_detector(folder / "detector", module, settings.detector.name, made.options, meta)
-    results = measure(module, data, made.pools, meta["threshold"], settings.seed)
-    shown = results["test"]
-    say(f"AUROC {shown['auroc']:.3f} [{shown['auroc_low']:.3f}, {shown['auroc_high']:.3f}] on {shown['identities']} unseen people")
-    return {"detector": weights.name, "validation_auroc": meta["validation_auroc"], **results}
+    results = measure(module, data, made.pools, threshold, settings.seed)
+    found = results["test"]
+    interval = f"[{found['auroc_low']:.3f}, {found['auroc_high']:.3f}]"
+    say(f"AUROC {found['auroc']:.3f} {interval} on {found['identities']} unseen people")
+    return {"detector": weights.name, "validation_auroc": validation, **results}
 
 
 class Prepared(NamedTuple):
@@ -100,7 +102,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(settings: TrainDetectorConfig) -> Prepared:
-    """Build the detector and read the records; whatever is wrong with either is found here, before anything is trained."""
+    """Build the detector and read the records; what is wrong with either is found here, before training."""
     name, options, chosen = settings.detector.name, settings.detector.options, settings.data
     if name in DETECTORS:
         options = asdict(configure(DETECTORS[name].options, options, "detector.options"))

@@ -116,7 +116,7 @@ def test_a_degradation_keeps_shape_and_range_and_grows_with_severity(
     for severity in SEVERITIES:
         result = DEGRADATIONS[name](images, severity, _draws())
         assert result.shape == images.shape and result.dtype == images.dtype
-        assert 0 <= result.min() and result.max() <= 1
+        assert result.min() >= 0 and result.max() <= 1
         assert torch.equal(result, DEGRADATIONS[name](images, severity, _draws()))
         errors.append(float((result - images).abs().mean()))
     assert errors[0] > 0 and errors == sorted(errors)
@@ -299,9 +299,9 @@ def test_a_split_with_one_class_is_named(real: Faces, forged: list[Faces], split
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"weights": [1.0]}, "each of the 2 pools"),
-        ({"weights": [1.0, -1.0]}, "one weight >= 0"),
-        ({"weights": [0.0, 0.0]}, "not all 0"),
+        ({"weights": [1.0]}, "the 2 pools"),
+        ({"weights": [1.0, -1.0]}, "needs one >= 0"),
+        ({"weights": [0.0, 0.0]}, "not all of them 0"),
         ({"batch": 7}, r"data\.batch=7: must be even"),
     ],
 )
@@ -369,7 +369,7 @@ def test_frequency_learns_blurred_patches_in_seconds(real: Faces, forged: list[F
     assert roc_auc_score(np.repeat([0, 1], [len(faces) for faces in test]), logits) > 0.9
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
@@ -384,10 +384,10 @@ def test_a_stopped_training_ends_with_the_same_weights(
 
     def stopping(self: DetectorTrainer, batch: Batch, index: int) -> Tensor:
         if self.global_step == 5:
-            raise _Stop
+            raise _StopError
         return step(self, batch, index)
 
-    with monkeypatch.context() as patch, pytest.raises(_Stop):
+    with monkeypatch.context() as patch, pytest.raises(_StopError):
         patch.setattr(DetectorTrainer, "training_step", stopping)
         _trained(name, real, forged, tmp_path / "stopped", **settings)
     torch.manual_seed(77)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def test_configure_names_the_key_the_value_and_what_is_allowed(values: dict[str,
 
 
 def test_configure_names_keys_from_the_top() -> None:
-    with pytest.raises(UserError, match="^data.inner.rate=x: must be a number$"):
+    with pytest.raises(UserError, match=r"^data\.inner\.rate=x: must be a number$"):
         configure(Settings, OmegaConf.create({"steps": 3, "inner": {"rate": "x"}}), "data")
 
 
@@ -109,7 +110,7 @@ def test_a_seed_that_is_none(seed: object) -> None:
 
 
 SCRIPT = """
-import os
+import time
 from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
@@ -123,13 +124,13 @@ def main(config: DictConfig, folder: Path) -> dict:
         raise UserError("faces/x.png:\\n  not an image; take another")
     if config.act == "full":
         raise OSError(28, "No space left on device", "shard-00000.parquet")
-    if config.act == "ctrl-c":
-        raise KeyboardInterrupt
     if config.act == "bug":
         raise ZeroDivisionError("a bug of ours")
     with progress("work") as bar:
         bar(1, 1)
     say("working")
+    if config.act == "wait":
+        time.sleep(60)
     (folder / "made").write_text(str(np.random.rand()))
     return {"figure": np.float32(0.5), "unknown": float("nan"), "seconds": {"phase": 2.0}}
 
@@ -162,14 +163,15 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def run(command: list[str], folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    words = [*command, *(overrides or ()), "must=1"]
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [*command, *overrides], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_a_run_leaves_its_results_and_is_taken_up_with_the_same_configuration_only(
     command: list[str], tmp_path: Path
 ) -> None:
-    first = run(command, tmp_path, "hydra.run.dir=here", "group.inside=7")
+    first = run(command, tmp_path, "must=1", "hydra.run.dir=here", "group.inside=7")
     assert (first.returncode, first.stdout) == (0, "")
     assert first.stderr.splitlines() == ["working", "results: here"]
     summary = json.loads((tmp_path / "here" / "summary.json").read_text())
@@ -191,65 +193,92 @@ def test_a_run_leaves_its_results_and_is_taken_up_with_the_same_configuration_on
     assert (tmp_path / "here" / ".hydra" / "overrides.yaml").is_file()
     drawn = (tmp_path / "here" / "made").read_text()
 
-    other = run(command, tmp_path, "hydra.run.dir=here", "group.inside=8")
+    other = run(command, tmp_path, "must=1", "hydra.run.dir=here", "group.inside=8")
     assert other.returncode == 2
     (line,) = other.stderr.splitlines()
     assert line.startswith("error: here holds a run of another configuration (group.inside was 7, is 8): use another")
     assert yaml.safe_load((tmp_path / "here" / "config.yaml").read_text()) == config
 
-    again = run(command, tmp_path, "hydra.run.dir=here", "group.inside=7", "workers=5")
+    again = run(command, tmp_path, "must=1", "hydra.run.dir=here", "group.inside=7", "workers=5")
     assert again.returncode == 0
     assert (tmp_path / "here" / "made").read_text() == drawn
 
 
 def test_the_default_folder(command: list[str], tmp_path: Path) -> None:
-    assert run(command, tmp_path).returncode == 0
-    (summary,) = (tmp_path / "runs" / "tiny").glob("*/summary.json")
+    assert run(command, tmp_path, "must=1").returncode == 0
+    assert len(list((tmp_path / "runs" / "tiny").glob("*/summary.json"))) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-@pytest.mark.parametrize(
-    ("override", "line"),
-    [
-        ("act=mistake", "faces/x.png: not an image; take another"),
-        (
-            "act=full",
-            "no space left on the disk: shard-00000.parquet; free some, then the same command with hydra.run.dir=here "
-            "goes on from here",
-        ),
-        ("group.insde=3", "group.insde: no such key; did you mean inside? there are inside, other"),
-        ("grup.inside=3", "grup: no such key; did you mean group? there are "),
-        ("lgger=wandb", "lgger: no such key; did you mean logger? there are "),
-        ("+size.pixls=3 must=2", "Multiple values for must"),
-        ("size=smal", "size=smal: no such choice; did you mean small? there are small"),
-        (
-            "group.inside=[1",
-            "'group.inside=[1' cannot be read as key=value: no viable alternative at input '[1'; quote",
-        ),
-        ("group.inside", "'group.inside' cannot be read as key=value: missing EQUAL at '<EOF>'; quote"),
-        ("group.inside=${nowhere}", "group.inside: Interpolation key 'nowhere' not found"),
-        ("group.inside=???", "group.inside: must be given, as group.inside=..."),
-        ("group.inside=1,2", "Ambiguous value for argument 'group.inside=1,2'"),
-        ("seed=-3", "seed=-3: must be a whole number, 0 or more"),
-        ("hydra.run.dir=/dev/null/x", "Not a directory: /dev/null/x; choose a folder that can be written"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(command: list[str], tmp_path: Path, override: str, line: str) -> None:
-    done = run(command, tmp_path, "hydra.run.dir=here", *override.split(" "))
-    assert done.returncode == 2, done.stderr
-    (shown,) = done.stderr.splitlines()
-    assert shown.startswith(f"error: {line}")
-    assert not (tmp_path / "here" / "summary.json").exists()
+MISTAKES = {
+    "act=mistake": "faces/x.png: not an image; take another",
+    "act=full": "no space left on the disk: shard-00000.parquet; free some, then the same command with "
+    "hydra.run.dir=here goes on from here",
+    "group.insde=3": "group.insde: no such key; did you mean inside? there are inside, other",
+    "grup.inside=3": "grup: no such key; did you mean group? there are ",
+    "lgger=wandb": "lgger: no such key; did you mean logger? there are ",
+    "size=smal": "size=smal: no such choice; did you mean small? there are small",
+    "group.inside=[1": "'group.inside=[1' cannot be read as key=value: no viable alternative at input '[1'; quote",
+    "group.inside": "'group.inside' cannot be read as key=value: missing EQUAL at '<EOF>'; quote",
+    "group.inside=${nowhere}": "group.inside: Interpolation key 'nowhere' not found",
+    "group.inside=???": "group.inside: must be given, as group.inside=...",
+    "group.inside=1,2": "Ambiguous value for argument 'group.inside=1,2'",
+    "~nothing": "Could not delete from config. 'nothing' does not exist.",
+    "seed=-3": "seed=-3: must be a whole number, 0 or more",
+    "hydra.run.dir=/dev/null/x": "Not a directory: /dev/null/x; choose a folder that can be written",
+}
+
+MANY = """
+import contextlib, io, json, runpy, sys
+script, *words = sys.argv[1:-1]
+found = {}
+for override in json.loads(sys.argv[-1]):
+    sys.argv = [script, *words, "must=1", override]
+    with contextlib.redirect_stderr(io.StringIO()) as shown:
+        try:
+            runpy.run_path(script, run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+    found[override] = [code, shown.getvalue()]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def mistakes(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and stderr of every mistake, one command after the other in one process."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    python, *words = command
+    done = run([python, "-c", MANY, *words, "hydra.run.dir=here", json.dumps(list(MISTAKES))], folder)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "here" / "summary.json").exists()
+    found: dict[str, tuple[int, str]] = json.loads(done.stdout)
+    return found
+
+
+# All of these name the same folder: a run that left nothing there but its mistake does not claim it.
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(mistakes: dict[str, tuple[int, str]], override: str) -> None:
+    code, shown = mistakes[override]
+    (line,) = shown.splitlines()
+    assert line.startswith(f"error: {MISTAKES[override]}")
+    assert code == 2
 
 
 def test_ctrl_c_says_how_to_go_on(command: list[str], tmp_path: Path) -> None:
-    done = run(command, tmp_path, "hydra.run.dir=here", "act=ctrl-c")
-    assert done.returncode == 130
-    assert done.stderr == "stopped; the same command with hydra.run.dir=here goes on from here\n"
+    words = [*command, "must=1", "hydra.run.dir=here", "act=wait"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "working\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest == "stopped; the same command with hydra.run.dir=here goes on from here\n"
 
 
 def test_a_bug_of_ours_keeps_its_traceback(command: list[str], tmp_path: Path) -> None:
-    done = run(command, tmp_path, "act=bug")
+    done = run(command, tmp_path, "must=1", "act=bug")
     assert done.returncode == 1
     assert "ZeroDivisionError: a bug of ours" in done.stderr
     assert "tiny.py" in done.stderr

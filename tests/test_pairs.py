@@ -48,7 +48,7 @@ def test_flip_mirrors_everything_and_undoes_itself(faces: Faces) -> None:
 
 
 def same(one: Batch, other: Batch) -> None:
-    for name in ("source", "target", "source_motion", "wanted_motion", "landmarks"):
+    for name in ("source", "target", "source_motion", "wanted_motion", "source_landmarks", "landmarks"):
         assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-5), name
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from generation.forge import draw_swaps, forge, reenact
-from generation.losses import changed_region, evasion, gradient, mask_truth, reconstruction, region_weight
+from generation.losses import changed_region, evasion, gradient, landmark_flow, mask_truth, reconstruction, region_weight
 from generation.motion import MOTION_SIZE
 from generation.pairs import PairsData
 from generation.records import Faces, UserError, load, read
@@ -124,6 +124,14 @@ def test_losses_match_plain_loops() -> None:
     one_scale = np.abs(np.diff(error, axis=3)).mean() + np.abs(np.diff(error, axis=2)).mean()
     assert float(gradient(result, target, scales=1)) == pytest.approx(one_scale, rel=1e-5)
     assert float(gradient(target + 0.1, target)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_flow_must_lead_from_the_target_s_landmarks_to_the_source_s() -> None:
+    target = torch.rand(2, 68, 2) * 20 + 6
+    shift = torch.tensor([1.5, -2.0])
+    flow = shift[None, :, None, None].expand(2, 2, 32, 32)
+    assert float(landmark_flow(flow, target + shift, target)) == pytest.approx(0, abs=1e-6)
+    assert float(landmark_flow(torch.zeros_like(flow), target + shift, target)) == pytest.approx(1.75 / 32, rel=1e-5)
 
 
 def test_mask_truth_wants_the_changed_region() -> None:

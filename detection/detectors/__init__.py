@@ -1,7 +1,7 @@
 """Detectors: one file a family, one line in the table `DETECTORS`.
 
-A detector is a plain `nn.Module`: images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged. It is differentiable in the
-images, so it can serve as a critic.
+A detector is a plain `nn.Module`: images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged. It is
+differentiable in the images, so it can serve as a critic.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ DETECTORS: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector read from disk: `module` in eval mode, the family's `name`, all its `options`, and what was noted with it.
+    """A detector read from disk: `module` in eval mode, the family's `name`, all its `options`, and what was noted with
+    it.
 
     `meta["threshold"]` is the log-odds from which it calls a face forged, chosen on validation identities.
     """
@@ -58,13 +59,16 @@ def _options(name: str, options: Mapping[str, Any]) -> Any:
     allowed = [field.name for field in fields(DETECTORS[name].options)]
     for key in options:
         if key not in allowed:
-            raise UserError(f"detector.options.{key}: the detector {name} has no such option; it has {', '.join(allowed)}")
+            raise UserError(f"detector.options.{key}: {name} has no such option; it has {', '.join(allowed)}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return DETECTORS[name].options(**given)
 
 
 def build_detector(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> nn.Module:
-    """A new detector whose first weights are drawn from `seed` alone. An unknown name or option raises `UserError` with what is allowed."""
+    """A new detector whose first weights are drawn from `seed` alone.
+
+    An unknown name or option raises `UserError` with what is allowed.
+    """
     chosen = _options(name, options or {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -103,7 +107,8 @@ def load_detector(path: Path) -> Detector:
         described = json.loads(config.read_bytes())
         name, meta = described["name"], described["meta"]
         options = _options(name, described["options"])
-        module = DETECTORS[name].build(replace(options, pretrained=False) if hasattr(options, "pretrained") else options)
+        plain = replace(options, pretrained=False) if hasattr(options, "pretrained") else options
+        module = DETECTORS[name].build(plain)
         module.load_state_dict(load_file(weights))
     except UserError as error:
         raise UserError(f"{config}: {error}") from error

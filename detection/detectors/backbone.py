@@ -1,18 +1,22 @@
-"""backbone: any network of timm with one logit, the usual baseline of the field (Xception, EfficientNet-B4, ConvNeXt, ViT ...).
+"""backbone: any network of timm with one logit, the usual baseline of the field (Xception, EfficientNet-B4, ConvNeXt,
+ViT ...).
 
-Origin: Wightman, "PyTorch Image Models" (timm), doi 10.5281/zenodo.4414861; as detectors: Roessler et al., "FaceForensics++", ICCV 2019
-(arXiv 1901.08971). The default `resnet10t` is the smallest of timm's ResNets with pretrained weights (He et al., arXiv 1512.03385;
-stem and training: arXiv 1812.01187, 2110.00476): it trains on a laptop.
+Origin: Wightman, "PyTorch Image Models" (timm), doi 10.5281/zenodo.4414861; as detectors: Roessler et al.,
+"FaceForensics++", ICCV 2019 (arXiv 1901.08971). The default `resnet10t` is the smallest of timm's ResNets with
+pretrained weights (He et al., arXiv 1512.03385; stem and training: arXiv 1812.01187, 2110.00476): it trains on a
+laptop.
 
-Normalisation: the mean and deviation that timm states for the network, applied inside. Input: any size that the network takes, or
-`size`, to which images are resized first: vision transformers need their own, such as 224.
+Normalisation: the mean and deviation that timm states for the network, applied inside. Input: any size that the network
+takes, or `size`, to which images are resized first: vision transformers need their own, such as 224.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -25,7 +29,10 @@ from generation.records import UserError, cache_folder, shared_folder
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """architecture: a name of `timm.list_models()`; pretrained: start from timm's weights; size: resize to this side first (0: keep)."""
+    """architecture:
+
+    a name of `timm.list_models()`; pretrained: start from timm's weights; size: resize to this side first (0: keep).
+    """
 
     architecture: str = "resnet10t"
     pretrained: bool = False
@@ -48,17 +55,18 @@ class Backbone(nn.Module):
             )
         self.size = options.size
         self.body = _create(options.architecture, options.pretrained)
-        stated = self.body.pretrained_cfg
+        stated: Mapping[str, Any] = self.body.pretrained_cfg
         self.register_buffer("mean", torch.tensor(stated["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(stated["std"]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         if self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
-        return self.body((images - self.mean) / self.deviation).squeeze(1)
+        logits: Tensor = self.body((images - self.mean) / self.deviation)
+        return logits.squeeze(1)
 
 
-def _create(architecture: str, pretrained: bool) -> nn.Module:
+def _create(architecture: str, pretrained: bool) -> Any:
     if not pretrained:
         return timm.create_model(architecture, num_classes=1)
     stated = timm.get_pretrained_cfg(architecture)
@@ -72,10 +80,10 @@ def _create(architecture: str, pretrained: bool) -> nn.Module:
         return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=1)
     except (OSError, RuntimeError, SafetensorError) as error:
         if found:
-            raise UserError(f"{found[0]}: these are not timm's weights of {architecture}; delete or replace the file") from error
+            raise UserError(f"{found[0]}: does not hold timm's weights of {architecture}; replace it") from error
         raise UserError(
-            f"{name}: these weights are not there as {' or '.join(map(str, places))}, and the download of {stated.hf_hub_id or stated.url} failed; "
-            f"put them there by hand, or use pretrained=false"
+            f"{name}: these weights are not there as {' or '.join(map(str, places))}, and the download of "
+            f"{stated.hf_hub_id or stated.url} failed; put them there by hand, or use pretrained=false"
         ) from error
 
 

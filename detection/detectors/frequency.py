@@ -1,13 +1,15 @@
 """frequency: fixed high-pass residuals in front of a narrow residual network.
 
-Origin: this project, of published parts. Residuals of the steganalysis rich model, truncated (Fridrich and Kodovsky, TIFS 2012; the three
-kernels and their use on faces: Zhou et al., "Learning Rich Features for Image Manipulation Detection", CVPR 2018, arXiv 1805.04953); the
-differences to the first pixel of each 2 x 2 cell (Tan et al., NPR, CVPR 2024, arXiv 2312.10461). A forgery is mostly the source's own
-pixels; resampling, blur and the blend's seam live in the residuals, where the face itself is gone.
+Origin: this project, of published parts. Residuals of the steganalysis rich model, truncated (Fridrich and Kodovsky,
+TIFS 2012; the three kernels and their use on faces: Zhou et al., "Learning Rich Features for Image Manipulation
+Detection", CVPR 2018, arXiv 1805.04953); the differences to the first pixel of each 2 x 2 cell (Tan et al., NPR, CVPR
+2024, arXiv 2312.10461). A forgery is mostly the source's own pixels; resampling, blur and the blend's seam live in the
+residuals, where the face itself is gone.
 
-Normalisation: images in [0, 1]; residuals are divided by `truncation` and squashed by softsign, so that gradients reach the image everywhere.
-Input: any size of at least 8. Residuals are taken at full resolution, because the forged region is small, and the four of each 2 x 2 cell
-become channels: nothing is lost and everything behind them runs at half the size.
+Normalisation: images in [0, 1]; residuals are divided by `truncation` and squashed by softsign, so that gradients reach
+the image everywhere. Input: any size of at least 8. Residuals are taken at full resolution, because the forged region
+is small, and the four of each 2 x 2 cell become channels: nothing is lost and everything behind them runs at half the
+size.
 """
 
 from __future__ import annotations
@@ -33,15 +35,17 @@ _GROUPS = 8
 
 @dataclass(frozen=True)
 class FrequencyOptions:
-    """truncation: the residual, in units of the image, that is squashed to one half; widths: channels at 1/2, 1/4, 1/8 ... of the input's
-    size, multiples of 8."""
+    """truncation: the residual, in units of the image, that is squashed to one half; widths: channels at 1/2, 1/4, 1/8
+    ... of the input's size, multiples of 8.
+    """
 
     truncation: float = 0.03
     widths: tuple[int, ...] = (24, 32, 48)
 
 
 def residual_kernels() -> Tensor:  # (45, 3, 6, 6)
-    """One kernel for each colour, position in a 2 x 2 cell and residual: three of SRM, and NPR's where it is not always zero.
+    """One kernel for each colour, position in a 2 x 2 cell and residual: three of SRM, and NPR's where it is not always
+    zero.
 
     Row and column 2 of the 6 x 6 window are the cell's first pixel.
     """
@@ -81,7 +85,10 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """A residual block at half the size (He et al., arXiv 1512.03385), with group norm: it is the same in training and as a critic."""
+    """A residual block at half the size (He et al., arXiv 1512.03385), with group norm:
+
+    it is the same in training and as a critic.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -109,4 +116,5 @@ class Frequency(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.blocks(F.relu(self.stem(self.residuals(images))))
         pooled = torch.cat([features.mean(dim=(-2, -1)), features.amax(dim=(-2, -1))], dim=1)
-        return self.head(pooled).squeeze(1)
+        logits: Tensor = self.head(pooled)
+        return logits.squeeze(1)

@@ -1,11 +1,13 @@
 """mesonet: Meso4, a very small CNN on RGB.
 
-Origin: Afchar, Nozick, Yamagishi, Echizen, "MesoNet: a Compact Facial Video Forgery Detection Network", WIFS 2018 (arXiv 1809.00888).
-Four convolutions (8, 8, 16, 16 channels), each with ReLU, batch norm and max pooling, then 16 hidden units. One logit stands for the
-paper's sigmoid, and 1 means forged (the paper's code has it the other way round).
+Origin: Afchar, Nozick, Yamagishi, Echizen, "MesoNet: a Compact Facial Video Forgery Detection Network", WIFS 2018
+(arXiv 1809.00888). Four convolutions (8, 8, 16, 16 channels), each with ReLU, batch norm and max pooling, then 16
+hidden units. One logit stands for the paper's sigmoid, and 1 means forged (the paper's code has it the other way
+round).
 
-Normalisation: none, images in [0, 1] as in the paper. Input: the paper's 256 x 256, where this is the paper's network; other
-sizes of at least 32 are pooled or repeated to the same 8 x 8 grid before the hidden units, so that weights fit any size.
+Normalisation: none, images in [0, 1] as in the paper. Input: the paper's 256 x 256, where this is the paper's network;
+other sizes of at least 32 are pooled or repeated to the same 8 x 8 grid before the hidden units, so that weights fit
+any size.
 """
 
 from __future__ import annotations
@@ -53,9 +55,12 @@ class Mesonet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if min(images.shape[-2:]) < _SMALLEST:
-            raise UserError(f"mesonet: images of {tuple(images.shape[-2:])} pixels; it needs at least {_SMALLEST} x {_SMALLEST}")
+            raise UserError(
+                f"mesonet: images of {tuple(images.shape[-2:])} pixels; it needs at least {_SMALLEST} x {_SMALLEST}"
+            )
         features = F.adaptive_avg_pool2d(self.features(images), _GRID)
-        return self.head(features.flatten(1)).squeeze(1)
+        logits: Tensor = self.head(features.flatten(1))
+        return logits.squeeze(1)
 
 
 def _stage(inputs: int, outputs: int, kernel: int, pool: int) -> nn.Sequential:

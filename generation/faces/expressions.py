@@ -20,9 +20,9 @@ def _gaze(right: float, up: float) -> Actions:
 
 
 EMOTIONS: dict[str, Actions] = {
-    "smile": _both("mouthSmile", 0.75) | _both("cheekSquint", 0.4) | _both("eyeSquint", 0.15),
-    "laugh": _both("mouthSmile", 0.85) | _both("cheekSquint", 0.6) | _both("eyeSquint", 0.3) | _both("mouthUpperUp", 0.35) | {"jawOpen": 0.38},
-    "toothy smile": _both("mouthSmile", 0.85) | _both("mouthUpperUp", 0.45) | _both("mouthLowerDown", 0.25) | _both("cheekSquint", 0.35),
+    "smile": _both("mouthSmile", 0.9) | _both("cheekSquint", 0.4) | _both("eyeSquint", 0.15),
+    "laugh": _both("mouthSmile", 0.95) | _both("cheekSquint", 0.6) | _both("eyeSquint", 0.3) | _both("mouthUpperUp", 0.35) | {"jawOpen": 0.38},
+    "toothy smile": _both("mouthSmile", 0.95) | _both("mouthUpperUp", 0.6) | _both("mouthLowerDown", 0.25) | _both("cheekSquint", 0.35),
     "surprise": _both("eyeWide", 0.75) | _both("browOuterUp", 0.75) | {"browInnerUp": 0.8, "jawOpen": 0.5, "mouthFunnel": 0.15},
     "fear": _both("eyeWide", 0.8) | _both("mouthStretch", 0.6) | {"browInnerUp": 0.8, "jawOpen": 0.25},
     "anger": _both("browDown", 0.9) | _both("eyeSquint", 0.35) | _both("mouthPress", 0.5) | _both("noseSneer", 0.35),

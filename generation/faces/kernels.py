@@ -8,8 +8,6 @@ does not depend on the order of the triangles. Colours are linear RGB.
 
 from __future__ import annotations
 
-from typing import Any
-
 import warp as wp
 
 wp.config.quiet = True
@@ -18,13 +16,14 @@ _ID_BITS = wp.constant(wp.int64(1 << 20))
 _DEPTH_STEPS = wp.constant(1.0e8)
 
 SKIN = wp.constant(0)
-EYE = wp.constant(1)
-LASH = wp.constant(2)
-UPPER_TEETH = wp.constant(3)
-LOWER_TEETH = wp.constant(4)
-TONGUE = wp.constant(5)
-HAIR = wp.constant(6)
-CURTAIN = wp.constant(7)
+CHEEK = wp.constant(1)
+EYE = wp.constant(2)
+LASH = wp.constant(3)
+UPPER_TEETH = wp.constant(4)
+LOWER_TEETH = wp.constant(5)
+TONGUE = wp.constant(6)
+HAIR = wp.constant(7)
+CURTAIN = wp.constant(8)
 
 
 @wp.struct
@@ -60,6 +59,8 @@ class Light:
 class Mesh:
     """What does not change with the expression; V vertices, T triangles."""
 
+    neutral: wp.array(dtype=wp.vec3)
+    actions: wp.array2d(dtype=wp.vec3)
     faces: wp.array(dtype=wp.vec3i)
     kind: wp.array(dtype=int)
     uv: wp.array(dtype=wp.vec2)
@@ -84,23 +85,29 @@ class Paint:
     sclera: wp.vec3
     teeth: wp.vec3
     lash: wp.vec3
+    lips: wp.vec3
     cloth: wp.vec3
     cloth_stripe: wp.vec3
     iris_radius: float
     pupil_radius: float
     lash_length: float
+    lid_line: float
     stripe: float
     oil: float
 
 
 @wp.kernel
-def place(points: wp.array2d(dtype=wp.vec3), bound: wp.array(dtype=float), camera: Camera, view: wp.array2d(dtype=wp.vec3), screen: wp.array2d(dtype=wp.vec3)):
-    """Rotate and project: `view` in metres from the camera, `screen` (x, y) in samples and inverse depth."""
+def place(weights: wp.array2d(dtype=float), mesh: Mesh, camera: Camera, view: wp.array2d(dtype=wp.vec3), screen: wp.array2d(dtype=wp.vec3)):
+    """Blend the actions, rotate and project: `view` in metres from the camera, `screen` (x, y) in samples and inverse depth."""
     e, v = wp.tid()
-    p = points[e, v]
+    p = mesh.neutral[v]
+    for action in range(weights.shape[1]):
+        weight = weights[e, action]
+        if weight != 0.0:
+            p += mesh.actions[action, v] * weight
     head = camera.turn * p
     body = camera.turn * camera.neck + camera.lean * (p - camera.neck)
-    q = wp.lerp(body, head, bound[v]) + camera.at
+    q = wp.lerp(body, head, mesh.bound[v]) + camera.at
     view[e, v] = q
     half = 0.5 * float(camera.size * camera.side)
     inverse = 1.0 / q[2]
@@ -255,7 +262,7 @@ def light_vertices(view: wp.array2d(dtype=wp.vec3), mesh: Mesh, light: Light, or
     free = lit(nearest, e, light_space(p - origin, light.key, light.reach, light.map_size), 0.0035)
     shadow[e, v] = free
     facing = wp.dot(n, light.key)
-    red = wp.clamp((facing + 0.30) / 1.30, 0.0, 1.0)
+    red = wp.clamp((facing + 0.22) / 1.22, 0.0, 1.0)
     green = wp.clamp((facing + 0.14) / 1.14, 0.0, 1.0)
     blue = wp.clamp((facing + 0.08) / 1.08, 0.0, 1.0)
     soft = wp.vec3(red * wp.pow(free, 0.75), green * free, blue * wp.pow(free, 1.1))
@@ -317,7 +324,7 @@ def shade_eye(uv: wp.vec2, n: wp.vec3, to_eye: wp.vec3, irradiance: wp.vec3, fre
     r = wp.sqrt(uv[0] * uv[0] + uv[1] * uv[1])
     edge = paint.iris_radius
     angle = wp.atan2(uv[1], uv[0])
-    fibre = 1.0 + 0.22 * wp.sin(angle * 17.0 + 3.0 * wp.sin(angle * 5.0)) * wp.sin(r * 40.0 + angle * 3.0)
+    fibre = 1.0 + 0.20 * wp.sin(angle * 15.0 + 2.0 * wp.sin(angle * 4.0))
     ring = step_between(0.70, 1.0, r / edge)
     iris = wp.lerp(paint.iris * fibre * (1.15 - 0.3 * step_between(0.3, 0.8, r / edge)), paint.iris_edge, ring)
     iris = iris * step_between(paint.pupil_radius * 0.85, paint.pupil_radius * 1.15, r)
@@ -326,7 +333,7 @@ def shade_eye(uv: wp.vec2, n: wp.vec3, to_eye: wp.vec3, irradiance: wp.vec3, fre
     colour = wp.lerp(iris, white, step_between(0.93, 1.07, r / edge))
     under = 0.30 + 0.70 * step_between(-0.05, 0.40, lid)
     bulge = wp.normalize(n + 0.35 * (n - to_eye) * (1.0 - step_between(0.8, 1.1, r / edge)))
-    wet = gleam(light, bulge, to_eye, 8, free) * 0.8 + ambient_light(light, wp.vec3(0.0, -1.0, 0.0)) * (0.035 * under)
+    wet = gleam(light, bulge, to_eye, 7, wp.max(free, 0.4)) * 1.6 + ambient_light(light, wp.vec3(0.0, -1.0, 0.0)) * (0.035 * under)
     return wp.cw_mul(colour, irradiance) * under + wet * under
 
 
@@ -407,9 +414,11 @@ def shade(
         c = screen[e, k]
         px = float(x) + 0.5
         py = float(y) + 0.5
-        wa = wp.max(((b[0] - px) * (c[1] - py) - (b[1] - py) * (c[0] - px)) / ((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])), 0.0) * a[2]
-        wb = wp.max(((c[0] - px) * (a[1] - py) - (c[1] - py) * (a[0] - px)) / ((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])), 0.0) * b[2]
-        wc = wp.max(((a[0] - px) * (b[1] - py) - (a[1] - py) * (b[0] - px)) / ((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])), 0.0) * c[2]
+        area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+        behind = area > 0.0
+        wa = wp.max(((b[0] - px) * (c[1] - py) - (b[1] - py) * (c[0] - px)) / area, 0.0) * a[2]
+        wb = wp.max(((c[0] - px) * (a[1] - py) - (c[1] - py) * (a[0] - px)) / area, 0.0) * b[2]
+        wc = wp.max(((a[0] - px) * (b[1] - py) - (a[1] - py) * (b[0] - px)) / area, 0.0) * c[2]
         inverse = wa + wb + wc
         closest = wp.max(closest, inverse)
         wa = wa / inverse
@@ -425,16 +434,21 @@ def shade(
         if mesh.face[i] * wa + mesh.face[j] * wb + mesh.face[k] * wc > 0.0:
             covered += 1.0
         colour = wp.vec3()
-        if kind == SKIN:
-            if tint[2] > 0.5:
-                colour = wp.vec3(0.16, 0.035, 0.03)
+        if kind <= CHEEK:
+            if tint[2] > 0.5 or behind:
+                colour = wp.vec3(0.07, 0.013, 0.012)
                 colour = wp.cw_mul(colour, irradiance)
             elif tint[1] > 0.0:
                 stripes = step_between(-0.2, 0.2, wp.sin(uv[1] * paint.stripe))
                 colour = wp.cw_mul(wp.lerp(paint.cloth, paint.cloth_stripe, stripes), irradiance) * step_between(-0.004, 0.006, tint[1])
             else:
+                paper = fetch(paint.skin, uv)
+                lips = wp.clamp(tint[0], 0.0, 1.0) * 0.85
+                paper = wp.lerp(paper, wp.vec4(paper[0] * paint.lips[0], paper[1] * paint.lips[1], paper[2] * paint.lips[2], 1.5), lips)
+                ink = 1.0 - wp.clamp(-tint[2], 0.0, 1.0) * paint.lid_line
+                paper = wp.vec4(paper[0] * ink, paper[1] * ink, paper[2] * ink, paper[3])
                 open = mesh.open[i] * wa + mesh.open[j] * wb + mesh.open[k] * wc
-                colour = shade_skin(fetch(paint.skin, uv), n, to_eye, irradiance, free, open, light, paint.oil)
+                colour = shade_skin(paper, n, to_eye, irradiance, free, open, light, paint.oil)
         elif kind == EYE:
             eye = int(0)
             if mesh.tint[i][0] > 0.5:
@@ -449,7 +463,7 @@ def shade(
         elif kind == UPPER_TEETH or kind == LOWER_TEETH:
             gap = wp.abs(wp.sin(uv[0] * 9.2))
             bite = 0.72 + 0.28 * step_between(0.0, 0.25, gap)
-            back = 1.0 - 0.75 * step_between(0.25, 1.1, wp.abs(uv[0]))
+            back = 1.0 - 0.75 * step_between(0.35, 1.2, wp.abs(uv[0]))
             enamel = wp.lerp(paint.teeth, wp.vec3(0.45, 0.16, 0.14), step_between(0.85, 1.15, uv[1]))
             colour = wp.cw_mul(enamel, irradiance) * (bite * back) + gleam(light, n, to_eye, 5, free) * 0.5
         elif kind == TONGUE:
@@ -464,6 +478,3 @@ def shade(
     mask[e, line, column] = wp.uint8(255.0 * covered / count + 0.5)
     depth[e, line, column] = wp.where(closest > 0.0, 1.0 / wp.max(closest, 1.0e-6), 0.0)
 
-
-def launch(kernel: Any, dim: tuple[int, ...], inputs: list[Any], device: str) -> None:
-    wp.launch(kernel, dim=dim, inputs=inputs, device=device)

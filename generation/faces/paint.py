@@ -17,7 +17,7 @@ from generation.faces.people import Person
 FACE_RADIUS = 0.108
 
 _SKIN_STEPS = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
-_SKIN_SRGB = np.array([(240, 205, 188), (226, 182, 156), (201, 150, 119), (160, 108, 78), (112, 71, 51), (68, 44, 34)]) / 255
+_SKIN_SRGB = np.array([(238, 206, 191), (224, 183, 161), (200, 154, 127), (158, 112, 87), (112, 75, 57), (70, 47, 38)]) / 255
 """Skin from least to most melanin."""
 
 
@@ -167,16 +167,16 @@ def _hair(
     curls = 0.6 * noise(rng, shape, (columns // 7, columns // 7)) + 0.4 * noise(rng, shape, (columns // 4, columns // 4))
     calm = _step(0.0, 0.16, (down - v_to_height(np.float32(0))) / 0.25)
     strand = (straight * (1 - hair.curl) * (0.35 + 0.65 * calm) + curls * hair.curl).astype(np.float32)
-    ragged = inside + 0.0035 * strand + 0.002 * noise(rng, shape, (24, 50))
-    cover = _step(-0.001, 0.009, ragged)
+    ragged = inside + 0.0040 * strand + 0.0035 * noise(rng, shape, (24, 50))
+    cover = _step(-0.003, 0.012, ragged)
     if hair.style == "bald":
         cover = cover * 0.35 * person.beard
     if hair.recession > 0.8:
         cover = cover * (1 - 0.6 * _step(-0.085, -0.115, down) * (hair.recession - 0.8))
-    length = np.clip(0.72 + 0.42 * strand, 0.15, 1.05) * _step(0.0, 0.010, ragged)
+    length = np.clip(0.72 + 0.42 * strand, 0.15, 1.05) * _step(-0.002, 0.014, ragged)
     tips = down < hair.length * (0.90 + 0.10 * noise(rng, shape, (2, columns // 5)))
     inner = np.abs(azimuth) - hair.opening - 0.04 * noise(rng, shape, (6, columns // 6)) > 0.02
-    curtain = (tips & inner & (noise(rng, shape, (4, columns // 3)) > -0.72)).astype(np.float32)
+    curtain = (tips & inner).astype(np.float32)
     grey = 1 + 1.2 * hair.grey * np.clip(noise(rng, shape, (4, columns // 3)), 0, 1)
     tone = np.exp(0.42 * strand + 0.15 * noise(rng, shape, (4, 12))) * grey
     colour = tone[..., None] * _hair_colour(person)
@@ -208,6 +208,6 @@ def backdrop(kind: str, colour: tuple[float, float, float], seed: int, size: int
         place, wide, tall = rng.uniform(-1.2, 1.2, 2), rng.uniform(0.1, 0.7), rng.uniform(0.1, 0.9)
         soft = rng.uniform(0.04, 0.2)
         box = 1 / (1 + np.exp((np.abs(x - place[0]) - wide) / soft)) / (1 + np.exp((np.abs(y - place[1]) - tall) / soft))
-        shade = base * np.exp(rng.normal(0, 0.7) + rng.normal(0, 0.25, 3))
+        shade = base * np.exp(rng.normal(-0.2, 0.6) + rng.normal(0, 0.16, 3))
         picture = picture * (1 - box[..., None]) + shade * box[..., None]
     return np.clip(ndimage.gaussian_filter(picture, (size / 64, size / 64, 0)), 0.003, 1.2)

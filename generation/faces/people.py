@@ -42,7 +42,12 @@ class FacesConfig:
 
 @dataclass(frozen=True)
 class Hair:
-    """style: see `STYLES`; lengths in metres; line: how far the hairline is moved up; recession: how far its corners are."""
+    """One head of hair; lengths in metres.
+
+    style: see `STYLES`; top, side: thickness; fringe: how far the front hangs down; sweep: how far the top leans to a side
+    length: of the curtain below the eyes, 0 for none; opening: azimuth where the curtain begins; drape: how far it hangs over the forehead
+    part: azimuth of the parting; line: how far the hairline is moved up; recession: the same for its corners
+    """
 
     style: str
     top: float
@@ -51,6 +56,8 @@ class Hair:
     sweep: float
     length: float
     opening: float
+    part: float
+    drape: float
     wave: float
     curl: float
     line: float
@@ -228,7 +235,7 @@ def sample_person(seed: int, index: int) -> Person:
         brows=_between(rng, 0.75, 1.0) if male else _between(rng, 0.55, 0.95),
         brow_height=_between(rng, -1, 1),
         brow_thickness=_between(rng, 0.8, 1.25) * (1.12 if male else 0.85),
-        lashes=_between(rng, 0.2, 0.4) if male else _between(rng, 0.4, 0.9),
+        lashes=_between(rng, 0.12, 0.25) if male else _between(rng, 0.2, 0.5),
         iris=_triple(np.array(_IRISES[_one(rng, irises)]) * rng.uniform(0.8, 1.25, 3)),
         pupil=_between(rng, 0.12, 0.17),
         sclera=_between(rng, 0.52, 0.68),
@@ -245,9 +252,9 @@ STYLES = ("bald", "buzz", "short", "side", "quiff", "fringe", "back", "afro", "b
 def _hair(rng: np.random.Generator, male: bool, old: float, african: float, colour: np.ndarray) -> Hair:
     curly = rng.random() < african
     if male:
-        chances = {"bald": 0.05 + 0.2 * old, "buzz": 0.2, "short": 0.25, "side": 0.2, "quiff": 0.17, "fringe": 0.12, "back": 0.05, "long": 0.02}
+        chances = {"bald": 0.03 + 0.15 * old, "buzz": 0.2, "short": 0.25, "side": 0.2, "quiff": 0.17, "fringe": 0.12, "back": 0.05, "long": 0.02}
         if curly:
-            chances = {"bald": 0.15, "buzz": 0.45, "short": 0.22, "afro": 0.18}
+            chances = {"bald": 0.07, "buzz": 0.5, "short": 0.22, "afro": 0.18}
     else:
         chances = {"back": 0.24, "bob": 0.24, "long": 0.36, "fringe": 0.06, "side": 0.08, "short": 0.02}
         if curly:
@@ -262,8 +269,8 @@ def _hair(rng: np.random.Generator, male: bool, old: float, african: float, colo
         "fringe": (0.022, 0.013, 0.030, 0.004, 0.0),
         "back": (0.011, 0.008, -0.006, 0.0, 0.0),
         "afro": (0.045, 0.036, 0.0, 0.0, 0.0),
-        "bob": (0.022, 0.018, 0.010, 0.010, 0.115),
-        "long": (0.021, 0.018, 0.004, 0.008, 0.26),
+        "bob": (0.022, 0.018, 0.002, 0.0, 0.115),
+        "long": (0.021, 0.018, 0.002, 0.0, 0.26),
     }[style]
     scale = _between(rng, 0.8, 1.25)
     grey = float(np.clip(old * rng.uniform(0.2, 1.5) - 0.35, 0, 1))
@@ -275,6 +282,8 @@ def _hair(rng: np.random.Generator, male: bool, old: float, african: float, colo
         sweep=sweep * float(rng.choice([-1, 1])),
         length=length * _between(rng, 0.85, 1.15),
         opening=_between(rng, 0.95, 1.30),
+        part=_between(rng, -0.35, 0.35),
+        drape=_between(rng, 0.015, 0.045) if length > 0 else 0.0,
         wave=_between(rng, 0.0, 1.0),
         curl=_between(rng, 0.7, 1.0) if curly else _between(rng, 0.0, 0.45),
         line=_between(rng, -0.006, 0.006),
@@ -294,12 +303,12 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
     rim = np.array([-np.sign(side) * rng.uniform(0.6, 1.2), rng.uniform(-0.6, 0.1), rng.uniform(0.3, 0.8)])
     warmth = rng.normal(0, 0.10)
     white = np.array([1 + warmth, 1.0, 1 - warmth])
-    fill = rng.uniform(0.30, 0.62)
+    fill = rng.uniform(0.18, 0.50)
     exposure = rng.uniform(0.88, 1.12)
     cast = rng.normal(0, 0.05, 3)
     slopes = np.outer([0, -rng.uniform(0.15, 0.45), -rng.uniform(0.05, 0.30)], np.ones(3)) + rng.normal(0, 0.08, (3, 3))
     slopes[0] += rng.normal(0, 0.15)
-    backdrop = np.clip(rng.uniform(0.05, 0.75) * (1 + rng.normal(0, 0.16, 3)), 0.01, 0.95)
+    backdrop = np.clip(rng.uniform(0.04, 0.62) * (1 + rng.normal(0, 0.11, 3)), 0.01, 0.95)
     cloth = np.clip(rng.uniform(0.02, 0.75) * (1 + rng.normal(0, 0.30, 3)), 0.01, 0.9)
     return Scene(
         name=f"{scene}",
@@ -312,15 +321,15 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
         lens=_between(rng, 4.5, 12.0),
         body_turn=_between(rng, 0.3, 0.7),
         key=_triple(key / np.linalg.norm(key)),
-        key_colour=_triple(exposure * (1.25 - fill) * white * 1.15),
+        key_colour=_triple(exposure * (1.35 - fill) * white * 1.2),
         rim=_triple(rim / np.linalg.norm(rim)),
         rim_colour=_triple(rng.uniform(0, 0.5) * (1 + rng.normal(0, 0.15, 3)).clip(0.5, 1.5)),
-        ambient=_triple(exposure * fill * (1 + cast) * (2 - white)),
+        ambient=_triple(exposure * fill * (1 + cast) * (1.5 - 0.5 * white)),
         slopes=tuple(_triple(exposure * fill * row) for row in slopes),
         background=_one(rng, {"plain": 0.35, "gradient": 0.25, "blur": 0.40}),
         backdrop=_triple(backdrop),
         cloth=_triple(cloth),
         stripe=float(rng.choice([0.0, _between(rng, 60, 260)], p=[0.75, 0.25])),
-        neckline=_between(rng, 0.145, 0.185),
+        neckline=_between(rng, 0.125, 0.165),
         neck_v=float(rng.choice([0.0, _between(rng, 0.3, 1.0)])),
     )  # fmt: skip

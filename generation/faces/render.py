@@ -6,22 +6,32 @@ several samples a pixel, a shadow map, light at the vertices, colour at the samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import warp as wp
 
+from generation import records
 from generation.faces import kernels
-from generation.faces.hair import hair_mesh
-from generation.faces.head import EYE, HAIR, LASH, SKIN, Head, load_head
-from generation.faces.paint import backdrop, linear, paint
-from generation.faces.people import Person, Scene
+from generation.faces.expressions import expression_bank
+from generation.faces.head import EYE, HAIR, SKIN, load_head
+from generation.faces.paint import backdrop, paint
+from generation.faces.people import ORIGIN, FacesConfig, Person, Scene, sample_person, sample_scene
+from generation.faces.subject import Subject, subject
+from generation.motion import ACTIONS
 
 SHADOW_MAP = 96
 _REACH = 0.21
 _CENTRE = np.array([0.0, 0.035, 0.07])
 _OCCLUSION_DIRECTIONS = 24
+_UPPER_LIDS = ((36, 37, 38, 39), (42, 43, 44, 45))
+"""Landmarks along the rim of the upper lid of the eye on the image's left and of the other one."""
 
 
 @dataclass(frozen=True)
@@ -52,60 +62,12 @@ def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:  # (3, 3), in
     return turn
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A person ready to be rendered; V vertices with hair.
-
-    neutral: (V, 3), actions: (52, V, 3) float32; faces: (T, 3); kind: (T,); the rest as in `kernels.Mesh`
-    """
-
-    neutral: np.ndarray
-    actions: np.ndarray
-    faces: np.ndarray
-    kind: np.ndarray
-    uv: np.ndarray
-    bound: np.ndarray
-    region: np.ndarray
-    face: np.ndarray
-    layer: np.ndarray
-
-
-def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    corner = vertices[faces]
-    across = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    normals = np.stack(
-        [sum(np.bincount(faces[:, k], across[:, axis], len(vertices)) for k in range(3)) for axis in range(3)], axis=1
-    )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
-def subject(head: Head, person: Person, neckline: float = 0.16, neck_v: float = 0.0) -> Subject:
-    """Shape, hair and clothes of a person."""
-    vertices = head.vertices(head.coefficients(person.phenotype, person.local))
-    normals = _normals(vertices, head.faces)
-    across, height = np.abs(head.template[:, 0]), head.template[:, 1]
-    cloth = np.where(head.part == SKIN, height - neckline - 0.10 * (head.template[:, 2] - 0.06) - neck_v * np.clip(0.05 - across, 0, 1), -1)
-    covered = np.clip(cloth / 0.006, 0, 1)
-    vertices = vertices + normals * (0.004 * covered)[:, None]
-    hair = hair_mesh(head, vertices, normals, person.hair)
-    region = np.zeros((len(vertices), 3), np.float32)
-    region[:, 0] = np.where(head.part == EYE, head.template[:, 0] > 0, head.lips)
-    region[:, 1] = cloth
-    region[:, 2] = head.mouth
-    extra = len(hair.anchor)
-    bound = 1 - np.clip((height - 0.10) / 0.12, 0, 1) * (head.part == SKIN) * (head.mouth < 0.5)
-    joined = np.concatenate
-    return Subject(
-        neutral=joined([vertices, vertices[hair.anchor] + hair.offset]).astype(np.float32),
-        actions=joined([head.actions, head.actions[:, hair.anchor]], axis=1),
-        faces=joined([head.faces, hair.faces + len(vertices)]).astype(np.int32),
-        kind=joined([head.part[head.faces[:, 0]], hair.kind]).astype(np.int32),
-        uv=joined([head.uv, hair.uv]).astype(np.float32),
-        bound=joined([bound, np.ones(extra)]).astype(np.float32),
-        region=joined([region, np.full((extra, 3), -1, np.float32)]),
-        face=joined([head.face, np.full(extra, -1, np.float32)]),
-        layer=joined([np.zeros(len(vertices), np.float32), hair.layer]),
-    )
+def _lip_tint(person: Person) -> np.ndarray:  # (3,)
+    """What lips make of the skin's colour: redder on fair skin, darker on dark skin, coloured by make-up."""
+    natural = np.array([0.92, 0.62, 0.64]) * (1 - 0.25 * person.lips)
+    painted = np.array([0.85, 0.26, 0.33])
+    share = 0.8 * person.makeup
+    return natural * (1 - share) + painted * share
 
 
 def _sphere(count: int) -> np.ndarray:  # (count, 3)
@@ -130,6 +92,8 @@ class Renderer:
     def _mesh(self, who: Subject) -> Any:
         mesh = kernels.Mesh()
         mesh.faces = self._array(who.faces, wp.vec3i)
+        mesh.neutral = self._array(who.neutral, wp.vec3)
+        mesh.actions = self._array(who.actions, wp.vec3)
         mesh.kind = self._array(who.kind, int)
         mesh.uv = self._array(who.uv, wp.vec2)
         mesh.bound = self._array(who.bound, float)
@@ -153,12 +117,14 @@ class Renderer:
         result.iris_edge = wp.vec3(*(0.25 * np.array(person.iris)))
         result.sclera = wp.vec3(*(person.sclera * np.array([1.0, 0.95, 0.90])))
         result.teeth = wp.vec3(*(person.teeth * np.array([1.0, 0.93, 0.80])))
-        result.lash = wp.vec3(0.012, 0.010, 0.009)
+        result.lash = wp.vec3(0.022, 0.016, 0.013)
+        result.lips = wp.vec3(*_lip_tint(person))
         result.cloth = wp.vec3(*scene.cloth)
         result.cloth_stripe = wp.vec3(*(np.array(scene.cloth) * (1.0 if scene.stripe == 0 else 0.45)))
         result.iris_radius = 0.40
         result.pupil_radius = person.pupil
         result.lash_length = person.lashes
+        result.lid_line = 0.45 + 0.9 * person.lashes
         result.stripe = scene.stripe
         result.oil = person.oil
         return result
@@ -192,10 +158,9 @@ class Renderer:
 
     def _openness(self, who: Subject, mesh: Any, paints: Any, camera: Any, origin: Any) -> np.ndarray:  # (V,) in [0, 1]
         """Ambient occlusion with the lids half closed, so that what they hide when open is not black when they close."""
-        lids = np.zeros(52, np.float32)
-        lids[[8, 9]] = 0.6
-        points = who.neutral + np.tensordot(lids, who.actions, 1)
-        view, _, normals = self._placed(points[None], mesh, camera)
+        lids = np.zeros(len(ACTIONS), np.float32)
+        lids[[ACTIONS.index("eyeBlinkLeft"), ACTIONS.index("eyeBlinkRight")]] = 0.6
+        view, _, normals = self._placed(lids[None], mesh, camera)
         directions = self._array(_sphere(_OCCLUSION_DIRECTIONS), wp.vec3)
         count = len(who.neutral)
         screen = wp.empty((_OCCLUSION_DIRECTIONS, count), dtype=wp.vec3, device=self.device)
@@ -211,13 +176,13 @@ class Renderer:
     def _launch(self, kernel: Any, dim: tuple[int, ...], *inputs: Any) -> None:
         wp.launch(kernel, dim=dim, inputs=list(inputs), device=self.device)
 
-    def _placed(self, points: np.ndarray, mesh: Any, camera: Any) -> tuple[Any, Any, Any]:
-        """View positions, screen positions and (not yet unit) normals of (E, V, 3) points."""
-        shape = points.shape[:2]
-        vertices = self._array(points, wp.vec3)
+    def _placed(self, expressions: np.ndarray, mesh: Any, camera: Any) -> tuple[Any, Any, Any]:
+        """View positions, screen positions and (not yet unit) normals, (E, V) each, in the expressions (E, 52)."""
+        shape = (len(expressions), mesh.bound.shape[0])
+        weights = self._array(np.asarray(expressions, np.float32), float)
         view, screen = (wp.empty(shape, dtype=wp.vec3, device=self.device) for _ in range(2))
         normals = wp.zeros(shape, dtype=wp.vec3, device=self.device)
-        self._launch(kernels.place, shape, vertices, mesh.bound, camera, view, screen)
+        self._launch(kernels.place, shape, weights, mesh, camera, view, screen)
         self._launch(kernels.add_normals, (shape[0], mesh.faces.shape[0]), view, mesh, normals)
         return view, screen, normals
 
@@ -229,22 +194,19 @@ class Renderer:
         origin = wp.vec3(*(turn @ _CENTRE + at))
         openness = self._openness(who, mesh, paints, camera, origin)
         fixed = np.concatenate([self.head.part, np.full(len(openness) - len(self.head.part), HAIR)])
-        openness = np.where(fixed == SKIN, 0.10 + 0.90 * openness, np.where(fixed == EYE, 0.80, np.where(fixed == HAIR, 0.3 + 0.7 * openness, 0.55)))
+        openness = np.where(fixed == SKIN, 0.10 + 0.90 * openness, np.where(fixed == EYE, 0.80, np.where(fixed == HAIR, 0.3 + 0.7 * openness, 0.75)))
         mesh.open = self._array(openness.astype(np.float32), float)
         background = self._array(backdrop(scene.background, scene.backdrop, scene.seed, self.size).astype(np.float32), wp.vec3)
-        flat = who.actions.reshape(len(who.actions), -1)
         parts = []
         for start in range(0, len(expressions), self.block):
-            block = np.ascontiguousarray(expressions[start : start + self.block], np.float32)
-            points = (block @ flat).reshape(len(block), -1, 3) + who.neutral
-            parts.append(self._block(points, mesh, paints, light, camera, origin, turn, background))
+            block = expressions[start : start + self.block]
+            parts.append(self._block(block, mesh, paints, light, camera, origin, turn, background))
         image, mask, depth, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Frames(image, mask, depth, landmarks, np.asarray(expressions, np.float32), pose)
 
-    def _block(self, points: np.ndarray, mesh: Any, paints: Any, light: Any, camera: Any, origin: Any, turn: np.ndarray, background: Any) -> tuple[np.ndarray, ...]:
-        count, vertices = points.shape[:2]
-        triangles = mesh.faces.shape[0]
-        view, screen, normals = self._placed(points, mesh, camera)
+    def _block(self, expressions: np.ndarray, mesh: Any, paints: Any, light: Any, camera: Any, origin: Any, turn: np.ndarray, background: Any) -> tuple[np.ndarray, ...]:
+        count, vertices, triangles = len(expressions), mesh.bound.shape[0], mesh.faces.shape[0]
+        view, screen, normals = self._placed(expressions, mesh, camera)
         fine = self.size * self.side
 
         def new(shape: tuple[int, ...], kind: Any) -> Any:
@@ -260,22 +222,124 @@ class Renderer:
         self._launch(kernels.rasterize, (count, triangles), screen, mesh, paints, nearest)
         image, mask = new((count, self.size, self.size, 3), wp.uint8), new((count, self.size, self.size), wp.uint8)
         depth = new((count, self.size, self.size), float)
-        balls, lids = self._eyes(points, view.numpy(), turn)
+        balls, lids = self._eyes(view.numpy(), turn)
         self._launch(
             kernels.shade, (count, self.size, self.size), nearest, screen, view, normals, diffuse, shadow, mesh, paints, light, camera,
             self._array(balls, wp.vec4), self._array(lids, wp.vec3), background, image, mask, depth,
         )  # fmt: skip
-        landmarks = screen.numpy()[:, np.zeros(68, int), :2] / self.side
+        landmarks = screen.numpy()[:, self.head.landmarks, :2] / self.side
         return image.numpy(), mask.numpy(), depth.numpy(), landmarks
 
-    def _eyes(self, points: np.ndarray, view: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and radius of each eyeball in the view (E, 2, 4), and its upper lid as a parabola on the ball (E, 2, 3)."""
-        count = len(points)
-        balls = np.zeros((count, 2, 4), np.float32)
-        lids = np.zeros((count, 2, 3), np.float32)
-        for side in range(2):
+    def _eyes(self, view: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and radius of each eyeball in the view (E, 2, 4), and the rim of its upper lid as a parabola on the ball (E, 2, 3).
+
+        The parabola gives how far down the rim is at a place across, in radii from the ball's centre and in the head's axes.
+        """
+        balls = np.zeros((len(view), 2, 4), np.float32)
+        lids = np.zeros((len(view), 2, 3), np.float32)
+        for side, rim in enumerate(_UPPER_LIDS):
             ball = view[:, self.head.eyes[side]]
-            balls[:, side, :3] = ball.mean(1)
-            balls[:, side, 3] = np.linalg.norm(ball - ball.mean(1, keepdims=True), axis=2).max(1)
-            lids[:, side] = [-1.0, 0, 0]
+            centre = ball.mean(1, keepdims=True)
+            radius = np.linalg.norm(ball - centre, axis=2).max(1)
+            balls[:, side] = np.concatenate([centre[:, 0], radius[:, None]], axis=1)
+            place = (view[:, self.head.landmarks[list(rim)]] - centre) @ turn / radius[:, None, None]
+            x, y = place[..., 0], place[..., 1]
+            x, y = (np.stack([part[:, 0], part[:, 1:3].mean(1), part[:, 3]], axis=1) for part in (x, y))
+            lids[:, side] = np.linalg.solve(x[..., None] ** np.arange(3), y[..., None])[..., 0]
         return balls, lids
+
+
+SHARD_PEOPLE = 8
+"""People per shard of records: the unit of work."""
+
+
+def people_of(config: FacesConfig) -> list[tuple[int, str]]:
+    """Index and split of every person, in the order of the records."""
+    splits = [split for split in records.SPLITS for _ in range(getattr(config, split))]
+    return list(enumerate(splits))
+
+
+def render_records(
+    config: FacesConfig, folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write the factorial set: a clip is one person in one scene, `frame` is the index of the expression in the bank.
+
+    The bytes do not depend on the number of `workers` (processes). An interrupted run goes on with the shards that are there; a finished
+    folder of the same configuration stays as it is. `progress` takes (clips done, clips in all).
+    """
+    kind = {"faces": "synthetic", **asdict(config)}
+    if records.finished(folder, kind):
+        return
+    load_head()
+    records.begin(folder, kind)
+    people = people_of(config)
+    shards = [people[first : first + SHARD_PEOPLE] for first in range(0, len(people), SHARD_PEOPLE)]
+    left = [index for index in range(len(shards)) if not records.shard_path(folder, index).is_file()]
+    total = len(people) * config.scenes
+    done = total - config.scenes * sum(len(shards[index]) for index in left)
+
+    def finished(shard: int) -> None:
+        nonlocal done
+        done += config.scenes * len(shards[shard])
+        if progress:
+            progress(done, total)
+
+    if workers <= 1 or len(left) <= 1:
+        renderer = Renderer(config.size, config.samples)
+        for index in left:
+            _write_shard(renderer, config, folder, index, shards[index])
+            finished(index)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(left)), context, _start_worker, (config,)) as pool:
+            try:
+                jobs = {pool.submit(_work, config, folder, index, shards[index]): index for index in left}
+                for job in as_completed(jobs):
+                    job.result()
+                    finished(jobs[job])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    records.finish(folder, len(shards), kind)
+
+
+_renderer: Renderer | None = None
+"""The renderer of a worker process."""
+
+
+def _start_worker(config: FacesConfig) -> None:
+    global _renderer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _renderer = Renderer(config.size, config.samples)
+
+
+def _work(config: FacesConfig, folder: Path, index: int, people: list[tuple[int, str]]) -> None:
+    assert _renderer is not None
+    _write_shard(_renderer, config, folder, index, people)
+
+
+def _write_shard(renderer: Renderer, config: FacesConfig, folder: Path, index: int, people: list[tuple[int, str]]) -> None:
+    bank = expression_bank(config.expressions, config.seed)
+    rows = []
+    for number, split in people:
+        person = sample_person(config.seed, number)
+        for which in range(config.scenes):
+            scene = sample_scene(config.seed, number, which)
+            frames = renderer.render(person, scene, bank)
+            rows += [
+                records.row(
+                    frames.image[frame],
+                    clip=f"{person.name}/{scene.name}",
+                    frame=frame,
+                    identity=person.name,
+                    scene=scene.name,
+                    expression=bank[frame],
+                    pose=frames.pose,
+                    landmarks=frames.landmarks[frame],
+                    split=split,
+                    origin=ORIGIN,
+                    seed=config.seed,
+                )
+                for frame in range(len(bank))
+            ]
+    records.write_shard(folder, index, rows)
