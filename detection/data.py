@@ -23,7 +23,9 @@ from generation.records import Faces, UserError
 
 
 class Batch(NamedTuple):
-    """image: Tensor  # (B, 3, H, W) in [0, 1]
+    """What the trainer takes.
+
+    image: Tensor  # (B, 3, H, W) in [0, 1]
     label: Tensor  # (B,) float, 0 real, 1 forged
     """
 
@@ -136,10 +138,13 @@ class _InOrder(Dataset[Batch]):
 class DetectorData(pl.LightningDataModule):
     """Real faces and one pool of forgeries for each reenactor, in memory as 8 bits; no worker process is needed.
 
-    weights: how often each pool is drawn from while training (default: equally). degrade: done to training images after
-    a mirror flip of every second one; None leaves it at that. An epoch is `steps_per_epoch` batches; batch number
-    `step` depends on `seed` and `step` alone. Raises `UserError` where the train or the validation split holds one
-    class only, or the sizes differ.
+    weights: how often each pool is drawn from while training; None: equally often
+    batch: images of a batch, an even number; steps_per_epoch: batches of an epoch
+    seed: batch number `step` depends on it and on `step` alone
+    degrade: done to training images after every second one was mirrored; None: nothing more
+    paired: the real half of a batch holds the very frames its forgeries were made from; else any real frames
+
+    Raises `UserError` where the train or the validation split holds one class only, or the sizes differ.
     """
 
     def __init__(
@@ -168,8 +173,8 @@ class DetectorData(pl.LightningDataModule):
         self.real, self.forged, self.steps_per_epoch = real, list(forged), steps_per_epoch
         self._validation = self.held("validation")
         originals, pools = real.where("train", 0), [pool.where("train", 1) for pool in forged]
-        self._check("train", len(originals), sum(map(len, pools)))
         used = [index for index, weight in enumerate(weights) if weight > 0 and len(pools[index])]
+        self._check("train", len(originals), len(used))
         self.drawing = Drawing(
             originals,
             [pools[index] for index in used],
@@ -187,9 +192,9 @@ class DetectorData(pl.LightningDataModule):
             raise UserError(f"data: the {split} split holds no {kind} faces; a detector needs both classes in it")
 
     def held(self, split: str) -> Faces:
-        """All frames of a split in order:
+        """All frames of a split in order: the real ones, then every pool's forgeries.
 
-        the real ones, then every pool's forgeries. Raises `UserError` for one class only.
+        Raises `UserError` where one class is missing.
         """
         real, forged = self.real.where(split, 0), [pool.where(split, 1) for pool in self.forged]
         self._check(split, len(real), sum(map(len, forged)))

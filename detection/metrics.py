@@ -1,5 +1,4 @@
-"""Scores -> figures. A score is a log-odds (any real number, higher = more likely forged), a label is 0 (real) or 1
-(forged).
+"""Scores -> figures. A score is a log-odds, higher where more likely forged; a label is 0 (real) or 1 (forged).
 
 Ranks are taken on float64 log-odds, never on probabilities: a float32 sigmoid makes all logits above 17 equal and ties
 them. Every function raises `UserError` for scores that are NaN or infinite, for labels of one class only, and for
@@ -48,10 +47,7 @@ def _counts(truth: NDArray[np.int64], score: NDArray[np.float64]) -> tuple[NDArr
 
 
 def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ROC curve's corners from (0, 0) to (1, 1):
-
-    false and true positive rates, one pair for each distinct score.
-    """
+    """False and true positive rates at the ROC curve's corners from (0, 0) to (1, 1), one pair a distinct score."""
     false, true = _counts(*checked(labels, scores))
     return false / false[-1], true / true[-1]
 
@@ -63,10 +59,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def eer(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Equal error rate:
-
-    where the ROC curve, joined by straight lines, has as many misses as false alarms. 0 is perfect.
-    """
+    """Equal error rate: where the ROC curve, joined by lines, has as many misses as false alarms; 0 is perfect."""
     false, true = roc(labels, scores)
     excess = false + true - 1  # rises from -1 to 1; 0 where the miss rate equals the false alarm rate
     after = int(np.argmax(excess >= 0))

@@ -1,7 +1,4 @@
-"""Training a detector:
-
-any entry of `DETECTORS`. The Lightning part is thin; scoring and the threshold are plain functions.
-"""
+"""Training any detector of `DETECTORS`. The Lightning part is thin; scoring and the threshold are plain functions."""
 
 from __future__ import annotations
 
@@ -55,9 +52,9 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 class DetectorTrainer(pl.LightningModule):
-    """Trains `network` for `total_steps` steps of AdamW on the logistic loss: a linear warm-up, then a half cosine to 1
-    %.
+    """Trains `network` for `total_steps` steps of AdamW on the logistic loss.
 
+    The learning rate rises linearly over the first tenth, then falls by a half cosine to a hundredth.
     Logs `validation/score`, the AUROC on the validation split.
     """
 

@@ -57,7 +57,7 @@ class DegradeConfig:
 class TrainingConfig:
     steps: int = 500
     steps_per_epoch: int = 100
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 1e-2
 
 

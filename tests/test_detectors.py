@@ -206,8 +206,8 @@ def test_flat_colour_leaves_no_residual() -> None:
     assert Residuals(0.03)(torch.full((1, 3, 20, 20), 0.7)).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("widths", [[], [0], [12, 16]])
-def test_frequency_refuses_widths_it_cannot_group(widths: list[int]) -> None:
+@pytest.mark.parametrize("widths", [[], [0], [16, -1]])
+def test_frequency_refuses_widths_that_cannot_be(widths: list[int]) -> None:
     with pytest.raises(UserError, match=r"detector\.options\.widths"):
         build_detector("frequency", {"widths": widths})
 

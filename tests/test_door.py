@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-import yaml
 from omegaconf import OmegaConf
 
 from generation.records import UserError
@@ -185,7 +184,7 @@ def test_a_run_leaves_its_results_and_is_taken_up_with_the_same_configuration_on
         "must": 1,
     }
     assert summary["config"] == config
-    assert yaml.safe_load((tmp_path / "here" / "config.yaml").read_text()) == config
+    assert OmegaConf.load(tmp_path / "here" / "config.yaml") == config
     assert summary["commit"] == commit()
     assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert summary["seconds"]["phase"] == 2.0
@@ -197,7 +196,7 @@ def test_a_run_leaves_its_results_and_is_taken_up_with_the_same_configuration_on
     assert other.returncode == 2
     (line,) = other.stderr.splitlines()
     assert line.startswith("error: here holds a run of another configuration (group.inside was 7, is 8): use another")
-    assert yaml.safe_load((tmp_path / "here" / "config.yaml").read_text()) == config
+    assert OmegaConf.load(tmp_path / "here" / "config.yaml") == config
 
     again = run(command, tmp_path, "must=1", "hydra.run.dir=here", "group.inside=7", "workers=5")
     assert again.returncode == 0

@@ -243,6 +243,10 @@ def test_loggers_write_in_the_folder(tmp_path: Path, name: str, monkeypatch: pyt
         pytest.importorskip(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
     train(tmp_path, config=TrainerConfig(accelerator="cpu", logger=LoggerConfig(name=name)))  # type: ignore[arg-type]
+    if name == "wandb":
+        import wandb
+
+        wandb.teardown()  # its process writes on after the run is finished
     pattern = {
         "csv": "logs/version_0/metrics.csv",
         "tensorboard": "logs/version_0/events.out.*",

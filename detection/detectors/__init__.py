@@ -41,8 +41,7 @@ DETECTORS: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector read from disk: `module` in eval mode, the family's `name`, all its `options`, and what was noted with
-    it.
+    """A detector read from disk: `module` in eval mode, its family's `name`, all its `options`, and what was noted.
 
     `meta["threshold"]` is the log-odds from which it calls a face forged, chosen on validation identities.
     """

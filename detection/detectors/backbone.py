@@ -1,5 +1,4 @@
-"""backbone: any network of timm with one logit, the usual baseline of the field (Xception, EfficientNet-B4, ConvNeXt,
-ViT ...).
+"""backbone: any network of timm with one logit, the field's usual baseline (Xception, EfficientNet-B4, ConvNeXt, ViT).
 
 Origin: Wightman, "PyTorch Image Models" (timm), doi 10.5281/zenodo.4414861; as detectors: Roessler et al.,
 "FaceForensics++", ICCV 2019 (arXiv 1901.08971). The default `resnet10t` is the smallest of timm's ResNets with
@@ -29,9 +28,8 @@ from generation.records import UserError, cache_folder, shared_folder
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """architecture:
-
-    a name of `timm.list_models()`; pretrained: start from timm's weights; size: resize to this side first (0: keep).
+    """architecture: a name of `timm.list_models()`; pretrained: start from timm's weights.
+    size: the side that images are resized to first; 0: none.
     """
 
     architecture: str = "resnet10t"
@@ -66,7 +64,7 @@ class Backbone(nn.Module):
         return logits.squeeze(1)
 
 
-def _create(architecture: str, pretrained: bool) -> Any:
+def _create(architecture: str, pretrained: bool) -> Any:  # timm's networks state more than nn.Module does
     if not pretrained:
         return timm.create_model(architecture, num_classes=1)
     stated = timm.get_pretrained_cfg(architecture)

@@ -30,13 +30,12 @@ _SRM = (
 )
 _SRM_SCALE = (4, 12, 2)
 _CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
-_GROUPS = 8
 
 
 @dataclass(frozen=True)
 class FrequencyOptions:
-    """truncation: the residual, in units of the image, that is squashed to one half; widths: channels at 1/2, 1/4, 1/8
-    ... of the input's size, multiples of 8.
+    """truncation: the residual, in units of the image, that is squashed to one half.
+    widths: channels at 1/2, 1/4, 1/8 ... of the input's size.
     """
 
     truncation: float = 0.03
@@ -81,14 +80,11 @@ class Residuals(nn.Module):
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(_GROUPS, outputs))
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 class Block(nn.Module):
-    """A residual block at half the size (He et al., arXiv 1512.03385), with group norm:
-
-    it is the same in training and as a critic.
-    """
+    """A residual block that halves the size (He et al., arXiv 1512.03385)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -106,8 +102,8 @@ class Frequency(nn.Module):
     def __init__(self, options: FrequencyOptions) -> None:
         super().__init__()
         widths = options.widths
-        if not widths or any(width < 1 or width % _GROUPS for width in widths):
-            raise UserError(f"detector.options.widths={list(widths)}: one or more multiples of {_GROUPS} are needed")
+        if not widths or min(widths) < 1:
+            raise UserError(f"detector.options.widths={list(widths)}: one or more numbers of channels are needed")
         self.residuals = Residuals(options.truncation)
         self.stem = _convolution(self.residuals.kernels.shape[0], widths[0])
         self.blocks = nn.Sequential(*(Block(inputs, outputs) for inputs, outputs in pairwise(widths)))

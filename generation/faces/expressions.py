@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from generation.motion import ACTIONS, EXPRESSION_SIZE
@@ -15,23 +17,47 @@ def _both(stem: str, value: float) -> Actions:
 
 def _gaze(right: float, up: float) -> Actions:
     """Both eyes towards the person's own right and up; negative is left and down."""
-    side = {"eyeLookOutRight": right, "eyeLookInLeft": right} if right > 0 else {"eyeLookInRight": -right, "eyeLookOutLeft": -right}
+    side = (
+        {"eyeLookOutRight": right, "eyeLookInLeft": right}
+        if right > 0
+        else {"eyeLookInRight": -right, "eyeLookOutLeft": -right}
+    )
     return side | _both("eyeLookUp" if up > 0 else "eyeLookDown", abs(up))
 
 
 EMOTIONS: dict[str, Actions] = {
     "smile": _both("mouthSmile", 0.9) | _both("cheekSquint", 0.4) | _both("eyeSquint", 0.15),
-    "laugh": _both("mouthSmile", 0.95) | _both("cheekSquint", 0.6) | _both("eyeSquint", 0.3) | _both("mouthUpperUp", 0.35) | {"jawOpen": 0.38},
-    "toothy smile": _both("mouthSmile", 0.95) | _both("mouthUpperUp", 0.6) | _both("mouthLowerDown", 0.25) | _both("cheekSquint", 0.35),
-    "surprise": _both("eyeWide", 0.75) | _both("browOuterUp", 0.75) | {"browInnerUp": 0.8, "jawOpen": 0.5, "mouthFunnel": 0.15},
+    "laugh": _both("mouthSmile", 0.95)
+    | _both("cheekSquint", 0.6)
+    | _both("eyeSquint", 0.3)
+    | _both("mouthUpperUp", 0.35)
+    | {"jawOpen": 0.38},
+    "toothy smile": _both("mouthSmile", 0.95)
+    | _both("mouthUpperUp", 0.6)
+    | _both("mouthLowerDown", 0.25)
+    | _both("cheekSquint", 0.35),
+    "surprise": _both("eyeWide", 0.75)
+    | _both("browOuterUp", 0.75)
+    | {"browInnerUp": 0.8, "jawOpen": 0.5, "mouthFunnel": 0.15},
     "fear": _both("eyeWide", 0.8) | _both("mouthStretch", 0.6) | {"browInnerUp": 0.8, "jawOpen": 0.25},
     "anger": _both("browDown", 0.9) | _both("eyeSquint", 0.35) | _both("mouthPress", 0.5) | _both("noseSneer", 0.35),
-    "snarl": _both("browDown", 0.8) | _both("noseSneer", 0.7) | _both("mouthUpperUp", 0.6) | _both("mouthLowerDown", 0.3) | {"jawOpen": 0.12},
+    "snarl": _both("browDown", 0.8)
+    | _both("noseSneer", 0.7)
+    | _both("mouthUpperUp", 0.6)
+    | _both("mouthLowerDown", 0.3)
+    | {"jawOpen": 0.12},
     "sadness": _both("mouthFrown", 0.7) | _both("eyeLookDown", 0.25) | {"browInnerUp": 0.85, "mouthShrugLower": 0.35},
-    "disgust": _both("noseSneer", 0.75) | _both("mouthUpperUp", 0.4) | _both("browDown", 0.45) | _both("eyeSquint", 0.4),
+    "disgust": _both("noseSneer", 0.75)
+    | _both("mouthUpperUp", 0.4)
+    | _both("browDown", 0.45)
+    | _both("eyeSquint", 0.4),
     "contempt": {"mouthSmileLeft": 0.45, "mouthDimpleLeft": 0.6, "mouthPressLeft": 0.3},
     "doubt": {"browOuterUpLeft": 0.8, "browDownRight": 0.6, "mouthRight": 0.3, "mouthPressRight": 0.4},
-    "pain": _both("eyeSquint", 0.8) | _both("browDown", 0.7) | _both("mouthStretch", 0.5) | _both("mouthUpperUp", 0.3) | {"jawOpen": 0.1},
+    "pain": _both("eyeSquint", 0.8)
+    | _both("browDown", 0.7)
+    | _both("mouthStretch", 0.5)
+    | _both("mouthUpperUp", 0.3)
+    | {"jawOpen": 0.1},
     "pout": _both("mouthFrown", 0.3) | {"mouthPucker": 0.6, "mouthShrugLower": 0.5, "browInnerUp": 0.3},
     "kiss": {"mouthPucker": 0.85},
     "thinking": _gaze(0.5, 0.5) | {"mouthLeft": 0.35, "mouthPucker": 0.25, "browInnerUp": 0.25},
@@ -86,17 +112,26 @@ ODD: dict[str, Actions] = {
 }
 """Sides and rare movements."""
 
+_TABLES = (EMOTIONS, VISEMES, EYES, ODD)
+_STRENGTHS = ((0.75, 1.25), (0.85, 1.4), (0.85, 1.05), (0.8, 1.2))
+_KINDS: tuple[int | Literal["talk", "mixture"], ...] = (3, 0, 1, 0, 2, 0, "talk", "mixture")
+"""What comes in turn: an entry of one of `_TABLES`, speech with a movement of the eyes, or a mixture."""
+
 _CONFLICTS: tuple[tuple[str, str], ...] = (
     *((f"eyeWide{side}", f"{other}{side}") for side in ("Left", "Right") for other in ("eyeBlink", "eyeSquint")),
     *((f"eyeLookUp{side}", f"eyeLookDown{side}") for side in ("Left", "Right")),
     *((f"eyeLookIn{side}", f"eyeLookOut{side}") for side in ("Left", "Right")),
     *((f"browDown{side}", f"browOuterUp{side}") for side in ("Left", "Right")),
     *((f"mouthSmile{side}", f"mouthFrown{side}") for side in ("Left", "Right")),
-    *((round_, f"{wide}{side}") for round_ in ("mouthPucker", "mouthFunnel") for wide in ("mouthSmile", "mouthStretch", "mouthPress") for side in ("Left", "Right")),
-    ("mouthLeft", "mouthRight"), ("jawLeft", "jawRight"), ("mouthPucker", "mouthFunnel"), ("cheekPuff", "jawOpen"), ("cheekPuff", "mouthFunnel"),
-    ("mouthRollLower", "mouthFunnel"), ("mouthRollUpper", "mouthFunnel"), ("tongueOut", "mouthRollLower"), ("tongueOut", "mouthClose"),
-    ("mouthRollLower", "mouthLowerDownLeft"), ("mouthRollLower", "mouthLowerDownRight"), ("mouthRollUpper", "mouthUpperUpLeft"),
-    ("mouthRollUpper", "mouthUpperUpRight"), ("jawForward", "jawOpen"), ("browInnerUp", "browDownLeft"), ("browInnerUp", "browDownRight"),
+    *((narrow, f"{wide}{side}") for side in ("Left", "Right") for narrow in ("mouthPucker", "mouthFunnel")
+      for wide in ("mouthSmile", "mouthStretch", "mouthPress")),
+    *((f"mouthRoll{lip}", f"mouth{away}{side}") for side in ("Left", "Right")
+      for lip, away in (("Lower", "LowerDown"), ("Upper", "UpperUp"))),
+    *(("browInnerUp", f"browDown{side}") for side in ("Left", "Right")),
+    ("mouthLeft", "mouthRight"), ("jawLeft", "jawRight"), ("jawForward", "jawOpen"),
+    ("mouthPucker", "mouthFunnel"), ("cheekPuff", "jawOpen"), ("cheekPuff", "mouthFunnel"),
+    ("mouthRollLower", "mouthFunnel"), ("mouthRollUpper", "mouthFunnel"),
+    ("tongueOut", "mouthRollLower"), ("tongueOut", "mouthClose"),
 )  # fmt: skip
 """Pairs that no face can do at once at full strength: their sum stays at or below 1; the weaker one gives way."""
 
@@ -134,7 +169,9 @@ def _sum(*parts: Actions) -> Actions:
     return total
 
 
-_FREE = tuple(name for name in ACTIONS if not name.startswith("eyeLook") and name not in ("mouthClose", "tongueOut", "jawForward"))
+_FREE = tuple(
+    name for name in ACTIONS if not name.startswith("eyeLook") and name not in ("mouthClose", "tongueOut", "jawForward")
+)
 
 
 def _mixture(rng: np.random.Generator) -> Actions:
@@ -151,33 +188,31 @@ def _mixture(rng: np.random.Generator) -> Actions:
 
 
 def expression_bank(count: int, seed: int) -> np.ndarray:  # (count, 52) float32 in [0, 1]
-    """Expression 0 is neutral; then emotions, speech, eyes and rare movements at random strengths and in combination, and sparse mixtures.
+    """Expression 0 is neutral; then emotions, speech, eyes, rare movements, combinations, and sparse mixtures.
 
-    A longer bank of the same seed begins with the shorter one.
+    Each table is gone through in an order of its own before it starts again. A longer bank of the same seed begins with
+    the shorter one.
     """
     bank = [np.zeros(EXPRESSION_SIZE, np.float32)]
-    groups = (EMOTIONS, VISEMES, EYES)
+    order = np.random.default_rng([seed, 4])
+    decks = [order.permutation(list(table)) for table in _TABLES]
+    drawn = [0] * len(_TABLES)
+
+    def draw(table: int) -> Actions:
+        name = str(decks[table][drawn[table] % len(decks[table])])
+        drawn[table] += 1
+        return _TABLES[table][name]
+
     for index in range(1, count):
         rng = np.random.default_rng([seed, 3, index])
-        turn = index % 8
-        if turn in (1, 2, 3):
-            actions = _scaled(_pick(rng, EMOTIONS), rng.uniform(0.6, 1.15))
-        elif turn == 4:
-            actions = _scaled(_pick(rng, VISEMES), rng.uniform(0.7, 1.2))
-        elif turn == 5:
-            actions = _scaled(_pick(rng, EYES), rng.uniform(0.8, 1.0))
-        elif turn == 6:
-            mouth, upper = _pick(rng, VISEMES), _pick(rng, EYES)
-            actions = _sum(_scaled(mouth, rng.uniform(0.7, 1.2)), _scaled(upper, rng.uniform(0.7, 1.0)))
-        elif turn == 7:
+        kind = _KINDS[index % len(_KINDS)]
+        if kind == "mixture":
             actions = _mixture(rng)
+        elif kind == "talk":
+            actions = _sum(_scaled(draw(1), rng.uniform(0.85, 1.4)), _scaled(draw(2), rng.uniform(0.7, 1.0)))
         else:
-            actions = _scaled(_pick(rng, ODD if rng.random() < 0.5 else groups[int(rng.integers(3))]), rng.uniform(0.7, 1.1))
+            actions = _scaled(draw(kind), rng.uniform(*_STRENGTHS[kind]))
         if rng.random() < 0.3:
             actions = _sum(actions, _gaze(*rng.uniform(-0.45, 0.45, 2)))
         bank.append(_settle(actions))
     return np.stack(bank)
-
-
-def _pick(rng: np.random.Generator, table: dict[str, Actions]) -> Actions:
-    return table[list(table)[int(rng.integers(len(table)))]]

@@ -1,7 +1,7 @@
 """Hair: shells of strands over the scalp, and a curtain of long hair, as extra vertices that hang on the head's own.
 
-Shells (Lengyel et al. 2001, "Real-time fur over arbitrary surfaces"): copies of the scalp at growing distance, cut by a texture of strand
-lengths (`paint.py`), so that hair has an outline of tips instead of a smooth one.
+Shells (Lengyel et al. 2001, "Real-time fur over arbitrary surfaces"): copies of the scalp at growing distance, cut by a
+texture of strand lengths (`paint.py`), so that hair has an outline of tips instead of a smooth one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from generation.faces.hairstyles import Hair
 from generation.faces.head import AXIS, CURTAIN, HAIR, SKIN, Head, azimuth_to_u, height_to_v
-from generation.faces.people import Hair
 
 _LINE_AZIMUTH = np.radians([0, 18, 32, 44, 54, 61, 67, 78, 84, 92, 104, 116, 130, 150, 180])
 _LINE_HEIGHT = np.array([-75, -74, -67, -54, -38, -18, 12, 14, -22, -36, -32, 25, 52, 66, 70]) / 1000
@@ -42,7 +42,12 @@ def hairline(azimuth: np.ndarray, hair: Hair) -> np.ndarray:
     corner = np.exp(-(((away - np.radians(36)) / np.radians(13)) ** 2))
     line = line - (hair.line + 0.024 * hair.recession * corner) * (away < np.radians(60))
     from_part = np.abs(azimuth - hair.part)
-    return np.where(away < np.radians(62), np.maximum(line, line + hair.drape * _smooth(0.05, 0.95, from_part) - 0.010 * _smooth(0.3, 0.0, from_part) * (hair.drape > 0)), line)
+    draped = line
+    if hair.drape:
+        draped = np.maximum(
+            line, line + hair.drape * _smooth(0.05, 0.95, from_part) - 0.010 * _smooth(0.3, 0.0, from_part)
+        )
+    return np.asarray(np.where(away < np.radians(62), draped, line))
 
 
 def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
@@ -60,7 +65,14 @@ def hair_mesh(head: Head, vertices: np.ndarray, normals: np.ndarray, hair: Hair,
     starts = np.cumsum([0] + [len(part.anchor) for part in parts])
     if not parts:
         empty = np.zeros(0, np.float32)
-        return HairMesh(empty.astype(np.int32), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), empty.astype(np.int32), np.zeros((0, 2), np.float32), empty)
+        return HairMesh(
+            empty.astype(np.int32),
+            np.zeros((0, 3), np.float32),
+            np.zeros((0, 3), np.int32),
+            empty.astype(np.int32),
+            np.zeros((0, 2), np.float32),
+            empty,
+        )
     return HairMesh(
         anchor=np.concatenate([part.anchor for part in parts]).astype(np.int32),
         offset=np.concatenate([part.offset for part in parts]).astype(np.float32),
@@ -127,7 +139,7 @@ def _curtain(head: Head, vertices: np.ndarray, hair: Hair, side: int, columns: i
     radius = crown * outward * wave
     x = side * width * np.sin(a) * radius
     z = centre - np.cos(a) * (back - centre) * radius
-    near_front = np.exp(-((a - hair.opening) / 0.25) ** 2)
+    near_front = np.exp(-(((a - hair.opening) / 0.25) ** 2))
     z -= 0.012 * near_front * _smooth(-0.02, 0.06, y)
     x -= side * 0.010 * near_front * _smooth(0.02, 0.10, y)
     position = np.stack([x, y, z], axis=-1).reshape(-1, 3)

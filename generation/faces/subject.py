@@ -35,7 +35,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = np.stack(
         [sum(np.bincount(faces[:, k], across[:, axis], len(vertices)) for k in range(3)) for axis in range(3)], axis=1
     )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12))
 
 
 def subject(head: Head, person: Person, neckline: float = 0.16, neck_v: float = 0.0) -> Subject:
@@ -43,7 +43,11 @@ def subject(head: Head, person: Person, neckline: float = 0.16, neck_v: float = 
     vertices = head.vertices(head.coefficients(person.phenotype, person.local))
     normals = vertex_normals(vertices, head.faces)
     across, height = np.abs(head.template[:, 0]), head.template[:, 1]
-    cloth = np.where(head.part == SKIN, height - neckline + 0.35 * (head.template[:, 2] - 0.06) - neck_v * np.clip(0.05 - across, 0, 1), -1)
+    cloth = np.where(
+        head.part == SKIN,
+        height - neckline + 0.35 * (head.template[:, 2] - 0.06) - neck_v * np.clip(0.05 - across, 0, 1),
+        -1,
+    )
     covered = np.clip(cloth / 0.006, 0, 1)
     vertices = vertices + normals * (0.004 * covered)[:, None]
     hair = hair_mesh(head, vertices, normals, person.hair)

@@ -1,0 +1,265 @@
+"""The renderer: one person in one scene in many expressions, with face mask, depth, 68 landmarks and exact Motion.
+
+A person's mesh (`subject.py`) and textures (`paint.py`) go through Warp kernels (`kernels.py`, `shading.py`): triangles
+into a depth buffer with several samples a pixel, a shadow map, light at the vertices, colour at the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import warp as wp
+
+from generation.faces import kernels, shading
+from generation.faces.head import EYE, HAIR, SKIN, load_head
+from generation.faces.paint import backdrop, paint
+from generation.faces.people import Person, Scene
+from generation.faces.subject import Subject, subject
+from generation.motion import ACTIONS
+
+SHADOW_MAP = 96
+_REACH = 0.21
+_CENTRE = np.array([0.0, 0.035, 0.07])
+_OCCLUSION_DIRECTIONS = 24
+_UPPER_LIDS = ((36, 37, 38, 39), (42, 43, 44, 45))
+"""Landmarks along the rim of the upper lid of the eye on the image's left and of the other one."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one clip, E expressions.
+
+    image: (E, H, W, 3) uint8; mask: (E, H, W) uint8, share of the pixel that is face, 0 to 255
+    depth: (E, H, W) float32 metres from the camera, 0 where nothing is
+    landmarks: (E, 68, 2) float32 pixels (x, y), pixel centres at integer + 0.5, in iBUG's order; hidden points too
+    expression: (E, 52) float32; pose: (6,) float32, see `generation.motion`
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray
+    landmarks: np.ndarray
+    expression: np.ndarray
+    pose: np.ndarray
+
+
+def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:  # (3, 3), in the view's axes
+    """Roll after yaw after pitch, in radians, with the signs of `generation.motion`."""
+    (cp, cy, cr), (sp, sy, sr) = np.cos([pitch, yaw, roll]), np.sin([pitch, yaw, roll])
+    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    turn: np.ndarray = about_z @ about_y @ about_x
+    return turn
+
+
+def _lip_tint(person: Person) -> np.ndarray:  # (3,)
+    """What lips make of the skin's colour: redder on fair skin, darker on dark skin, coloured by make-up."""
+    natural = np.array([0.92, 0.62, 0.64]) * (1 - 0.25 * person.lips)
+    painted = np.array([0.85, 0.26, 0.33])
+    share = 0.8 * person.makeup
+    return natural * (1 - share) + painted * share
+
+
+def _sphere(count: int) -> np.ndarray:  # (count, 3)
+    """Directions spread evenly over the sphere (Fibonacci spiral)."""
+    index = np.arange(count) + 0.5
+    height, turn = 1 - 2 * index / count, np.pi * (1 + 5**0.5) * index
+    ring = np.sqrt(1 - height**2)
+    return np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], axis=1)
+
+
+def _values(array: Any) -> np.ndarray:
+    """A Warp array as numpy's."""
+    return np.asarray(array.numpy())
+
+
+class Renderer:
+    """Renders clips of `size` pixels with `samples` rays a pixel; `device` as Warp names it."""
+
+    def __init__(self, size: int = 64, samples: int = 4, device: str = "cpu") -> None:
+        self.size, self.side, self.device = size, round(samples**0.5), device
+        self.head = load_head()
+        self.block = max(1, min(64, 2**22 // (size * self.side) ** 2))
+
+    def _array(self, values: np.ndarray, kind: Any) -> Any:
+        return wp.array(np.ascontiguousarray(values), dtype=kind, device=self.device)
+
+    def _mesh(self, who: Subject) -> Any:
+        mesh = kernels.Mesh()
+        mesh.faces = self._array(who.faces, wp.vec3i)
+        mesh.neutral = self._array(who.neutral, wp.vec3)
+        mesh.actions = self._array(who.actions, wp.vec3)
+        mesh.kind = self._array(who.kind, int)
+        mesh.uv = self._array(who.uv, wp.vec2)
+        mesh.bound = self._array(who.bound, float)
+        mesh.region = self._array(who.region, wp.vec3)
+        mesh.face = self._array(who.face, float)
+        mesh.layer = self._array(who.layer, float)
+        mesh.ring = self._array(self.head.ring, int)
+        starts = np.full(len(who.neutral) + 1, self.head.ring_start[-1], np.int32)
+        starts[: len(self.head.ring_start)] = self.head.ring_start
+        mesh.ring_start = self._array(starts, int)
+        mesh.open = self._array(np.ones(len(who.neutral), np.float32), float)
+        return mesh
+
+    def _paint(self, person: Person, scene: Scene) -> Any:
+        textures = paint(person, 256 if self.size <= 64 else 512 if self.size <= 160 else 1024)
+        result = kernels.Paint()
+        result.skin = self._array(textures.skin, wp.vec4)
+        result.hair = self._array(textures.hair, wp.vec4)
+        result.cut = self._array(textures.cut, wp.vec2)
+        result.iris = wp.vec3(*person.iris)
+        result.iris_edge = wp.vec3(*(0.25 * np.array(person.iris)))
+        result.sclera = wp.vec3(*(person.sclera * np.array([1.0, 0.95, 0.90])))
+        result.teeth = wp.vec3(*(person.teeth * np.array([1.0, 0.93, 0.80])))
+        result.lash = wp.vec3(0.022, 0.016, 0.013)
+        result.lips = wp.vec3(*_lip_tint(person))
+        result.cloth = wp.vec3(*scene.cloth)
+        result.cloth_stripe = wp.vec3(*(np.array(scene.cloth) * (1.0 if scene.stripe == 0 else 0.45)))
+        result.iris_radius = 0.40
+        result.pupil_radius = person.pupil
+        result.lash_length = person.lashes
+        result.lid_line = 0.2 + 0.3 * person.lashes
+        result.stripe = scene.stripe
+        result.oil = person.oil
+        return result
+
+    def _light(self, scene: Scene) -> Any:
+        light = kernels.Light()
+        light.key, light.key_colour = wp.vec3(*scene.key), wp.vec3(*scene.key_colour)
+        light.rim, light.rim_colour = wp.vec3(*scene.rim), wp.vec3(*scene.rim_colour)
+        light.ambient = wp.vec3(*scene.ambient)
+        light.slope_x, light.slope_y, light.slope_z = (wp.vec3(*slope) for slope in scene.slopes)
+        light.reach, light.map_size = _REACH, SHADOW_MAP
+        return light
+
+    def _camera(self, who: Subject, scene: Scene) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        pitch, yaw, roll, x, y, scale = scene.pose
+        eyes = who.neutral[self.head.eyes].mean(1)
+        depth = scene.lens * float(np.linalg.norm(eyes[1] - eyes[0])) / scale
+        turn = rotation(pitch, yaw, roll)
+        at = np.array([x * depth / scene.lens, y * depth / scene.lens, depth])
+        seen = eyes @ turn.T + at
+        flat = scene.lens * seen[:, :2] / seen[:, 2:]
+        pose = np.array([pitch, yaw, roll, *flat.mean(0), scale], np.float32)
+        camera = kernels.Camera()
+        lean = rotation(*(scene.body_turn * np.array([pitch, yaw, roll])))
+        camera.turn = wp.mat33(*turn.ravel())
+        camera.lean = wp.mat33(*lean.ravel())
+        camera.neck = wp.vec3(0.0, 0.12, 0.10)
+        camera.at = wp.vec3(*at)
+        camera.focal, camera.size, camera.side = scene.lens, self.size, self.side
+        return camera, turn, at, pose
+
+    def _openness(self, who: Subject, mesh: Any, paints: Any, camera: Any, origin: Any) -> np.ndarray:  # (V,) in [0, 1]
+        """Ambient occlusion, with the lids half closed: what they hide when open is not black when they close."""
+        lids = np.zeros(len(ACTIONS), np.float32)
+        lids[[ACTIONS.index("eyeBlinkLeft"), ACTIONS.index("eyeBlinkRight")]] = 0.6
+        view, _, normals = self._placed(lids[None], mesh, camera)
+        directions = self._array(_sphere(_OCCLUSION_DIRECTIONS), wp.vec3)
+        count = len(who.neutral)
+        screen = wp.empty((_OCCLUSION_DIRECTIONS, count), dtype=wp.vec3, device=self.device)
+        size = 64
+        self._launch(kernels.project_parallel, screen.shape, view, origin, directions, _REACH, size, screen)
+        nearest = wp.zeros((_OCCLUSION_DIRECTIONS, size, size), dtype=wp.int64, device=self.device)
+        self._launch(kernels.rasterize, (_OCCLUSION_DIRECTIONS, len(who.faces)), screen, mesh, paints, nearest)
+        reached, most = (wp.zeros(count, dtype=float, device=self.device) for _ in range(2))
+        self._launch(kernels.add_openness, screen.shape, normals, screen, nearest, directions, reached, most)
+        return np.asarray(_values(reached) / np.maximum(_values(most), 1e-6))
+
+    def _launch(self, kernel: Any, dim: tuple[int, ...], *inputs: Any) -> None:
+        wp.launch(kernel, dim=dim, inputs=list(inputs), device=self.device)
+
+    def _placed(self, expressions: np.ndarray, mesh: Any, camera: Any) -> tuple[Any, Any, Any]:
+        """View positions, screen positions and (not yet unit) normals, (E, V) each, in the expressions (E, 52)."""
+        shape = (len(expressions), mesh.bound.shape[0])
+        weights = self._array(np.asarray(expressions, np.float32), float)
+        view, screen = (wp.empty(shape, dtype=wp.vec3, device=self.device) for _ in range(2))
+        normals = wp.zeros(shape, dtype=wp.vec3, device=self.device)
+        self._launch(kernels.place, shape, weights, mesh, camera, view, screen)
+        self._launch(kernels.add_normals, (shape[0], mesh.faces.shape[0]), view, mesh, normals)
+        return view, screen, normals
+
+    def render(self, person: Person, scene: Scene, expressions: np.ndarray) -> Frames:
+        """One clip: `expressions` (E, 52) in [0, 1] on one person in one scene."""
+        who = subject(self.head, person, scene.neckline, scene.neck_v)
+        mesh, paints, light = self._mesh(who), self._paint(person, scene), self._light(scene)
+        camera, turn, at, pose = self._camera(who, scene)
+        origin = wp.vec3(*(turn @ _CENTRE + at))
+        openness = self._openness(who, mesh, paints, camera, origin)
+        fixed = np.concatenate([self.head.part, np.full(len(openness) - len(self.head.part), HAIR)])
+        openness = np.where(
+            fixed == SKIN,
+            0.10 + 0.90 * openness,
+            np.where(fixed == EYE, 0.80, np.where(fixed == HAIR, 0.3 + 0.7 * openness, 0.65)),
+        )
+        mesh.open = self._array(openness.astype(np.float32), float)
+        background = self._array(
+            backdrop(scene.background, scene.backdrop, scene.seed, self.size).astype(np.float32), wp.vec3
+        )
+        parts = []
+        for start in range(0, len(expressions), self.block):
+            block = expressions[start : start + self.block]
+            parts.append(self._block(block, mesh, paints, light, camera, origin, turn, background))
+        image, mask, depth, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Frames(image, mask, depth, landmarks, np.asarray(expressions, np.float32), pose)
+
+    def _block(
+        self,
+        expressions: np.ndarray,
+        mesh: Any,
+        paints: Any,
+        light: Any,
+        camera: Any,
+        origin: Any,
+        turn: np.ndarray,
+        background: Any,
+    ) -> tuple[np.ndarray, ...]:
+        count, vertices, triangles = len(expressions), mesh.bound.shape[0], mesh.faces.shape[0]
+        view, screen, normals = self._placed(expressions, mesh, camera)
+        fine = self.size * self.side
+
+        def new(shape: tuple[int, ...], kind: Any) -> Any:
+            return wp.zeros(shape, dtype=kind, device=self.device)
+
+        shadows, cast = new((count, SHADOW_MAP, SHADOW_MAP), wp.int64), new((count, vertices), wp.vec3)
+        key = self._array(np.array([list(light.key)], np.float32), wp.vec3)
+        self._launch(kernels.project_parallel, (count, vertices), view, origin, key, light.reach, light.map_size, cast)
+        self._launch(kernels.rasterize, (count, triangles), cast, mesh, paints, shadows)
+        diffuse, shadow = new((count, vertices), wp.vec3), new((count, vertices), float)
+        self._launch(
+            kernels.light_vertices, (count, vertices), view, mesh, light, origin, shadows, normals, diffuse, shadow
+        )
+        nearest = new((count, fine, fine), wp.int64)
+        self._launch(kernels.rasterize, (count, triangles), screen, mesh, paints, nearest)
+        image, mask = new((count, self.size, self.size, 3), wp.uint8), new((count, self.size, self.size), wp.uint8)
+        depth = new((count, self.size, self.size), float)
+        eyes = [
+            self._array(part, kind)
+            for part, kind in zip(self._eyes(_values(view), turn), (wp.vec4, wp.vec3), strict=True)
+        ]
+        inputs = (nearest, screen, view, normals, diffuse, shadow, mesh, paints, light, camera, *eyes, background)
+        self._launch(shading.shade, mask.shape, *inputs, image, mask, depth)
+        landmarks = _values(screen)[:, self.head.landmarks, :2] / self.side
+        return _values(image), _values(mask), _values(depth), landmarks
+
+    def _eyes(self, view: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and radius of each eyeball in the view (E, 2, 4), and the rim of its upper lid (E, 2, 3).
+
+        A lid is a parabola: how far down its rim is at a place across, in radii from the ball's centre.
+        """
+        balls = np.zeros((len(view), 2, 4), np.float32)
+        lids = np.zeros((len(view), 2, 3), np.float32)
+        for side, rim in enumerate(_UPPER_LIDS):
+            ball = view[:, self.head.eyes[side]]
+            centre = ball.mean(1, keepdims=True)
+            radius = np.linalg.norm(ball - centre, axis=2).max(1)
+            balls[:, side] = np.concatenate([centre[:, 0], radius[:, None]], axis=1)
+            place = (view[:, self.head.landmarks[list(rim)]] - centre) @ turn / radius[:, None, None]
+            x, y = place[..., 0], place[..., 1]
+            x, y = (np.stack([part[:, 0], part[:, 1:3].mean(1), part[:, 3]], axis=1) for part in (x, y))
+            lids[:, side] = np.linalg.solve(x[..., None] ** np.arange(3), y[..., None])[..., 0]
+        return balls, lids
