@@ -66,7 +66,8 @@ def mask_truth(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of the mask (B, 1, H, W) in [0, 1] against the changed region, widened by two pixels in 64."""
     reach = 2 * max(1, source.shape[-1] // 32) + 1
     truth = F.max_pool2d(changed_region(source, target).float(), reach, stride=1, padding=reach // 2)
-    return F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), truth)
+    mask = mask.clamp(1e-4, 1 - 1e-4)
+    return -(truth * mask.log() + (1 - truth) * (1 - mask).log()).mean()
 
 
 def evasion(critics: Sequence[Critic], weights: Sequence[float]) -> Callable[[Tensor], Tensor]:

@@ -20,6 +20,10 @@ from generation.motion import EXPRESSION_SIZE, MOTION_SIZE
 from generation.reenactors.reenactment import Reenactment
 
 
+PLACES = 14
+"""Channels of `position_features`."""
+
+
 @dataclass(frozen=True)
 class WarpOptions:
     """widths: channels at 1/2, 1/4, 1/8 (and so on) of the input size; blocks: residual blocks at the lowest resolution."""
@@ -40,7 +44,7 @@ def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
 def warp_by(image: Tensor, flow: Tensor) -> Tensor:
     """Sample `image` (B, C, H, W) at every pixel's own position plus `flow` (B, 2, H, W) in crop units; borders repeat."""
     grid = pixel_grid(image) + flow.permute(0, 2, 3, 1)
-    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def face_coordinates(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 2, H, W)
@@ -51,6 +55,13 @@ def face_coordinates(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 2, 
     along = offset[..., 0] * cos + offset[..., 1] * sin
     down = offset[..., 1] * cos - offset[..., 0] * sin
     return torch.stack([along, down], dim=1) / scale.clamp_min(0.05)[:, None, None, None]
+
+
+def position_features(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 14, H, W)
+    """`face_coordinates` and their sines and cosines at three octaves: with these a modulated layer can move one place alone."""
+    where = face_coordinates(pose, like)
+    waves = [wave(where * (torch.pi * octave)) for octave in (0.5, 1.0, 2.0) for wave in (torch.sin, torch.cos)]
+    return torch.cat([where, *waves], dim=1)
 
 
 class Modulated(nn.Module):
@@ -85,11 +96,11 @@ class Warp(nn.Module):
         self.motion = nn.Sequential(
             nn.Linear(2 * MOTION_SIZE, motion), nn.SiLU(), nn.Linear(motion, motion), nn.LayerNorm(motion), nn.SiLU()
         )
-        self.stem = plain(4 * 3 + 2, widths[0])
+        self.stem = plain(4 * 3 + PLACES, widths[0])
         self.down = nn.ModuleList([plain(widths[i], widths[i + 1], stride=2) for i in levels])
-        self.middle = nn.ModuleList([Modulated(widths[-1], widths[-1], motion) for _ in range(options.blocks)])
+        self.middle = nn.ModuleList([Modulated(widths[-1] + PLACES, widths[-1], motion) for _ in range(options.blocks)])
         self.mix = nn.ModuleList([Modulated(widths[i + 1], widths[i], motion) for i in levels])
-        self.up = nn.ModuleList([Modulated(2 * widths[i], widths[i], motion) for i in levels])
+        self.up = nn.ModuleList([Modulated(2 * widths[i] + PLACES, widths[i], motion) for i in levels])
         self.flow = nn.ModuleList([nn.Conv2d(widths[i + 1], 2, 3, padding=1) for i in levels])
         self.head = nn.Conv2d(widths[0], 2 + 4 * (3 + 1 + 1), 3, padding=1)
         for layer in (*self.flow, self.head):
@@ -99,7 +110,7 @@ class Warp(nn.Module):
     def encode(self, source: Tensor, source_motion: Tensor) -> list[Tensor]:
         """Features of the source at every scale; they depend on nothing wanted and can be kept for many frames."""
         half = F.pixel_unshuffle(source, 2)
-        where = face_coordinates(source_motion[:, EXPRESSION_SIZE:], half).to(half.dtype)
+        where = position_features(source_motion[:, EXPRESSION_SIZE:], half)
         features = [self.stem(torch.cat([half, where], dim=1))]
         for down in self.down:
             features.append(down(features[-1]))
@@ -108,14 +119,15 @@ class Warp(nn.Module):
     def decode(self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor) -> Reenactment:
         """The wanted frame from `encode`'s features."""
         motion = self.motion(torch.cat([source_motion, wanted_motion - source_motion], dim=1))
-        x = features[-1]
+        pose, x = wanted_motion[:, EXPRESSION_SIZE:], features[-1]
+        where = position_features(pose, x)
         for block in self.middle:
-            x = x + block(x, motion)
+            x = x + block(torch.cat([x, where], dim=1), motion)
         flow = torch.zeros((), device=source.device)
         for level in reversed(range(len(self.up))):
             flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
             x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
-            x = self.up[level](torch.cat([x, warp_by(features[level], flow)], dim=1), motion)
+            x = self.up[level](torch.cat([x, warp_by(features[level].float(), flow), position_features(pose, x)], dim=1), motion)
         last = self.head(x).float()
         flow = F.interpolate(flow + last[:, :2], scale_factor=2.0, mode="bilinear")
         synthesis = F.pixel_shuffle(last[:, 2:], 2)
