@@ -1,11 +1,15 @@
-"""The cycle: red trains against the disclosed detectors, forges; blue trains on the pools; the arena scores everybody against everybody.
+"""The cycle: red trains against the disclosed detectors, forges; blue trains on the pools; the arena scores everybody
+against everybody.
 
-Phases never overlap, and each leaves its result in `journal.json` when it is whole: a stopped run goes on at the phase it was in (and
-inside a training phase, at its last checkpoint). The red side comes in as callables (`Red`), training as a callable (`Fit`).
+Phases never overlap, and each leaves its result in `journal.json` when it is whole: a stopped run goes on at the
+phase it was in (and inside a training phase, at its last checkpoint). The red side comes in as callables (`Red`),
+training as a callable (`Fit`).
 
-Names: `G0`, `G1`, ... and `D0`, `D1`, ... are the reenactors and detectors of the rounds; `W0` is the withheld detector, of another family,
-which no reenactor is ever trained against. Controls: `G1_plain` is fine-tuned as long as `G1` but without a critic;
-`D1_extra` is trained as long as `D1` on as many forgeries, all of them of `G0`; `G0_blur` is G0 blurred until it has lost as much quality as the last reenactor.
+Names: `G0`, `G1`, ... and `D0`, `D1`, ... are the reenactors and detectors of the rounds; `W0` is the withheld
+detector, of another family, which no reenactor is ever trained against. Controls: `G1_plain` is fine-tuned as long as
+`G1` but without a critic;
+`D1_extra` is trained as long as `D1` on as many forgeries, all of them of `G0`; `G0_blur` is G0 blurred until it has
+lost as much quality as the last reenactor.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ WITHHELD = "W0"
 
 Critic = Callable[[Tensor], Tensor]
 Fit = Callable[[pl.LightningModule, pl.LightningDataModule, Path, int, int], None]
-"""(module, data, folder, total steps, steps per epoch): trains, resumes what lies in the folder, leaves the best weights in the module."""
+"""(module, data, folder, total steps, steps per epoch): trains, resumes what lies in the folder, leaves the best
+weights in the module."""
 
 
 class Red(Protocol):
@@ -45,11 +50,14 @@ class Red(Protocol):
     ) -> Path:
         """Train from scratch (`start` None) or fine-tune, with or without critics; the checkpoint's path."""
 
-    def forge(self, checkpoint: Path, name: str, round: int, counts: Mapping[str, int], seed: int, folder: Path) -> None:
+    def forge(
+        self, checkpoint: Path, name: str, round: int, counts: Mapping[str, int], seed: int, folder: Path
+    ) -> None:
         """Write labelled forgeries; the same seed draws the same swaps whoever forges."""
 
     def quality(self, forged: Faces, expression: bool = True) -> dict[str, float | None]:
-        """Quality of test forgeries against their exact targets, `changed_l1_ratio` among it; `expression`: read by a judge too."""
+        """Quality of test forgeries against their exact targets, `changed_l1_ratio` among it; `expression`: read by a
+        judge too."""
 
     def pictures(self, forged: Faces, count: int) -> dict[str, np.ndarray]:
         """uint8 (count, H, W, 3) each: source, driver, forgery, target of the first test forgeries."""
@@ -57,9 +65,10 @@ class Red(Protocol):
 
 @dataclass(frozen=True)
 class CycleOptions:
-    """rounds: reenactors G0 .. G(rounds-1). disclosure: what of the detectors the red team gets. pool: what D_r trains on, besides G_r:
-    nothing (`latest`), all earlier reenactors equally (`uniform`), or by the red mixture of the game so far (`nash`).
-    Forgeries are counted per reenactor, `resamples` are those of the bootstrap by identity."""
+    """rounds: reenactors G0 .. G(rounds-1). disclosure: what of the detectors the red team gets. pool: what D_r
+    trains on, besides G_r: nothing (`latest`), all earlier reenactors equally (`uniform`), or by the red mixture of
+    the game so far (`nash`). Forgeries are counted per reenactor, `resamples` are those of the bootstrap by
+    identity."""
 
     rounds: int = 3
     disclosure: str = "white_box"
@@ -71,7 +80,7 @@ class CycleOptions:
     test_forgeries: int = 1000
     detector_steps: int = 400
     detector_batch: int = 64
-    detector_learning_rate: float = 2e-3
+    detector_learning_rate: float = 4e-3
     resamples: int = 1000
 
     def __post_init__(self) -> None:
@@ -114,7 +123,14 @@ class ArmsRace:
     """One run of the cycle in one folder; `run` returns everything that the summary and the report say."""
 
     def __init__(
-        self, real: Faces, red: Red, fit: Fit, options: CycleOptions, folder: Path, seed: int, say: Callable[[str], None]
+        self,
+        real: Faces,
+        red: Red,
+        fit: Fit,
+        options: CycleOptions,
+        folder: Path,
+        seed: int,
+        say: Callable[[str], None],
     ) -> None:
         self.real, self.red, self.fit, self.options, self.folder, self.seed = real, red, fit, options, folder, seed
         self.journal = Journal(folder / "journal.json", say)
@@ -205,7 +221,9 @@ class ArmsRace:
                 torch.manual_seed(seed)
                 network = build_detector(family)
             epoch = max(1, options.detector_steps // 5)
-            module = DetectorTrainer(network, total_steps=options.detector_steps, learning_rate=options.detector_learning_rate)
+            module = DetectorTrainer(
+                network, total_steps=options.detector_steps, learning_rate=options.detector_learning_rate
+            )
             forged = [self.forged(member) for member in pool]
             data = DetectorData(
                 self.real, forged, list(pool.values()), batch=options.detector_batch, steps_per_epoch=epoch, seed=seed
@@ -245,7 +263,9 @@ class ArmsRace:
         """The mixtures of the game among the first `red` reenactors and `blue` disclosed detectors."""
         reenactors, detectors = [f"G{i}" for i in range(red)], [f"D{i}" for i in range(blue)]
         game = arena.solve(np.asarray([[1 - self._auroc(g, d) for d in detectors] for g in reenactors]))
-        return dict(zip(reenactors, game.red.tolist(), strict=True)), dict(zip(detectors, game.blue.tolist(), strict=True))
+        return dict(zip(reenactors, game.red.tolist(), strict=True)), dict(
+            zip(detectors, game.blue.tolist(), strict=True)
+        )
 
     def _results(self) -> dict[str, Any]:
         rounds = range(self.options.rounds)
@@ -270,7 +290,8 @@ class ArmsRace:
         }
 
     def _blur(self, aim: Mapping[str, float | None]) -> dict[str, Any]:
-        """G0 blurred inside its masks until its error reaches the last reenactor's: the evasion that mere loss of quality buys."""
+        """G0 blurred inside its masks until its error reaches the last reenactor's: the evasion that mere loss of
+        quality buys."""
         forged = self.forged("G0").where(split="test")
         goal = aim["changed_l1_ratio"] or 0.0
         tried = [(sigma, self._blurred(forged, sigma)) for sigma in (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)]
@@ -309,8 +330,9 @@ def _joined(real: np.ndarray, *forged: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def turns(payoff: arena.Payoff, rounds: int, controlled: bool) -> list[dict[str, float | None]]:
     """Round by round, did the cycle turn?
 
-    drop: how far D_(r-1)'s AUROC falls from G_(r-1) to G_r; drop_plain: the same for the control without a critic; drop_withheld: the
-    same for W0; recovery: the share of the drop that D_r wins back on G_r; recovery_extra: the same for the control `D_r_extra`.
+    drop: how far D_(r-1)'s AUROC falls from G_(r-1) to G_r; drop_plain: the same for the control without a critic;
+    drop_withheld: the same for W0; recovery: the share of the drop that D_r wins back on G_r; recovery_extra: the
+    same for the control `D_r_extra`.
     """
     value = {
         (g, d): payoff.matrix[i][j] for i, g in enumerate(payoff.reenactors) for j, d in enumerate(payoff.detectors)

@@ -44,7 +44,8 @@ def draw_swaps(faces: Faces, count: int, seed: int) -> Swaps:
 def reenact(reenactor: nn.Module, faces: Faces, swaps: Swaps, batch: int = 64) -> tuple[Tensor, Tensor]:
     """Forge the swaps.
 
-    Returns images (N, 3, H, W) and masks (N, 1, H, W), both uint8; where the mask is 0 the image is the source, bit for bit.
+    Returns images (N, 3, H, W) and masks (N, 1, H, W), both uint8; where the mask is 0 the image is the source, bit
+    for bit.
     """
     images, masks = [], []
     for start in range(0, len(swaps.source), batch):
@@ -73,7 +74,8 @@ def forge(
 ) -> None:
     """Write `counts[split]` forgeries of each split's own people to `folder`.
 
-    `made_by` goes into the set's description (the checkpoint's hash, say); a folder that was begun with another one is written anew.
+    `made_by` goes into the set's description (the checkpoint's hash, say); a folder that was begun with another one
+    is written anew.
     """
     kind = {"method": method, "round": round, "seed": seed, "counts": dict(counts), "shard_rows": shard_rows, **made_by}
     if records.finished(folder, kind):

@@ -1,4 +1,5 @@
-"""What a reenactor is trained on. Images are (B, 3, H, W) in [0, 1]; every loss is a mean, so weights do not depend on size or batch."""
+"""What a reenactor is trained on. Images are (B, 3, H, W) in [0, 1]; every loss is a mean, so weights do not depend
+on size or batch."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def changed_region(source: Tensor, target: Tensor) -> Tensor:  # (B, 1, H, W) bo
 
 
 def region_weight(landmarks: Tensor, size: int, gain: float = 3.0) -> Tensor:  # (B, 68, 2) pixels -> (B, 1, size, size)
-    """1 everywhere, rising to 1 + `gain` within a few hundredths of the crop's width of the eyes' and mouth's landmarks."""
+    """1 everywhere, rising to 1 + `gain` within a few hundredths of the crop's width of the eyes' and mouth's
+    landmarks."""
     centre = torch.arange(size, device=landmarks.device, dtype=landmarks.dtype) + 0.5
     points = landmarks[:, _EYES_AND_MOUTH.to(landmarks.device)]
     radius = 0.05 * size
@@ -81,7 +83,9 @@ def evasion(critics: Sequence[Critic], weights: Sequence[float]) -> Callable[[Te
 
     def loss(forgery: Tensor) -> Tensor:
         seen = quantise(forgery)
-        terms = [w / total * F.softplus(critic(seen)).mean() for critic, w in zip(critics, weights, strict=True) if w > 0]
+        terms = [
+            w / total * F.softplus(critic(seen)).mean() for critic, w in zip(critics, weights, strict=True) if w > 0
+        ]
         return torch.stack(terms).sum()
 
     return loss

@@ -14,25 +14,13 @@ from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from generation.faces.footage import READING_SIZE, FaceReader
+from generation.losses import changed_region
 from generation.motion import ACTIONS, EXPRESSION_SIZE
-
-CHANGED = 0.04
-"""A pixel has changed where the mean over channels of |source - target| is above this."""
 
 VISIBLE_SHARE = 0.01
 """A swap has a visible change where at least this share of the frame's pixels has changed (41 at 64 px, a blink)."""
 
 _READ = torch.tensor([index for index, name in enumerate(ACTIONS) if name != "tongueOut"])
-
-
-def changed_region(source: Tensor, target: Tensor) -> Tensor:  # (N, 1, H, W) bool
-    """Where source and exact target differ by more than `CHANGED`."""
-    return (source - target).abs().mean(1, keepdim=True) > CHANGED
-
-
-def visible_change(source: Tensor, target: Tensor) -> Tensor:  # (N,) bool
-    """Which swaps change at least `VISIBLE_SHARE` of the frame's pixels."""
-    return changed_region(source, target).float().mean((1, 2, 3)) >= VISIBLE_SHARE
 
 
 def changed_l1_ratio(source: Tensor, result: Tensor, target: Tensor) -> float | None:

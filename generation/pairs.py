@@ -1,8 +1,8 @@
 """Pairs: which source takes whose expression, and what the exact result is.
 
-Frames of one clip differ in expression alone (one identity, one scene), so a pair is two frames of one clip: the source, and the target
-that shows the same person with the wanted expression. The driver is a frame of another person with the target's very
-expression; where no other person has it, the target drives itself (self-reenactment).
+Frames of one clip differ in expression alone (one identity, one scene), so a pair is two frames of one clip: the
+source, and the target that shows the same person with the wanted expression. The driver is a frame of another person
+with the target's very expression; where no other person has it, the target drives itself (self-reenactment).
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ def check_splits(faces: Faces, where: str, needed: tuple[str, ...] = ("train", "
     owner: dict[str, str] = {}
     for identity, split in sorted({*zip(faces.identity.tolist(), faces.split.tolist(), strict=True)}):
         if owner.setdefault(identity, split) != split:
-            raise UserError(f"{where}: the identity {identity} lies in both {owner[identity]} and {split}; splits must be disjoint")
+            raise UserError(
+                f"{where}: the identity {identity} lies in both {owner[identity]} and {split}; splits must be disjoint"
+            )
     people = {split: sum(1 for other in owner.values() if other == split) for split in needed}
     missing = [split for split, count in people.items() if count == 0]
     if missing:

@@ -1,8 +1,9 @@
 """Records: what a sample is, and its one form on disk.
 
-A set of faces is a folder of Parquet shards plus `dataset_info.json`, which is written last and names the shards: without it the
-folder is unfinished and is not read. One row is one frame (`FEATURES`). `datasets.load_dataset("parquet", data_files=...)` reads the
-shards with none of this code. Real and forged rows pass through the same encoder (`encode_png`).
+A set of faces is a folder of Parquet shards plus `dataset_info.json`, which is written last and names the shards:
+without it the folder is unfinished and is not read. One row is one frame (`FEATURES`).
+`datasets.load_dataset("parquet", data_files=...)` reads the shards with none of this code. Real and forged rows pass
+through the same encoder (`encode_png`).
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ FEATURES = datasets.Features(
         "origin": datasets.Value("string"),
     }
 )
-"""One row: `image` and `mask` (forged region, null for real rows) as PNG, `landmarks` in pixels with pixel centres at integer + 0.5,
-`label` 0 real and 1 forged, `source` and `driver` the frames a forgery was made from, `sha256` of the image's bytes."""
+"""One row: `image` and `mask` (forged region, null for real rows) as PNG, `landmarks` in pixels with pixel centres at
+integer + 0.5, `label` 0 real and 1 forged, `source` and `driver` the frames a forgery was made from, `sha256` of the
+image's bytes."""
 
 
 class UserError(ValueError):
@@ -174,11 +176,14 @@ def finish(folder: Path, shards: int, kind: Mapping[str, Any]) -> None:
 def finished(folder: Path, kind: Mapping[str, Any] | None = None) -> bool:
     """Whether the folder holds a whole set (made as `kind` says, if given)."""
     path = folder / INFO
-    return path.is_file() and (kind is None or json.loads(path.read_bytes())["kind"] == json.loads(json.dumps(dict(kind))))
+    return path.is_file() and (
+        kind is None or json.loads(path.read_bytes())["kind"] == json.loads(json.dumps(dict(kind)))
+    )
 
 
 def begin(folder: Path, kind: Mapping[str, Any]) -> None:
-    """Make a folder ready for `write_shard`: shards of the same unfinished work (the same `kind`) stay, all others go."""
+    """Make a folder ready for `write_shard`: shards of the same unfinished work (the same `kind`) stay, all others
+    go."""
     note = folder / ".unfinished.json"
     content = json.dumps(dict(kind), sort_keys=True).encode()
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +195,8 @@ def begin(folder: Path, kind: Mapping[str, Any]) -> None:
 
 
 class Writer:
-    """Context manager: `add` rows one by one; shards are written as they fill, `dataset_info.json` on a clean exit only."""
+    """Context manager: `add` rows one by one; shards are written as they fill, `dataset_info.json` on a clean exit
+    only."""
 
     def __init__(self, folder: Path, kind: Mapping[str, Any], shard_rows: int = 1024) -> None:
         self.folder, self.kind, self.shard_rows = folder, kind, shard_rows
@@ -234,9 +240,13 @@ def write(folder: Path, rows: Iterable[Mapping[str, Any]], kind: Mapping[str, An
 
 def _shards(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of records; render_faces or another script of this project writes one")
+        raise UserError(
+            f"{folder}: no such folder of records; render_faces or another script of this project writes one"
+        )
     if not (folder / INFO).is_file():
-        raise UserError(f"{folder}: no {INFO}, so this is not a finished set of records; run the script that writes it again")
+        raise UserError(
+            f"{folder}: no {INFO}, so this is not a finished set of records; run the script that writes it again"
+        )
     paths = [folder / name for name in json.loads((folder / INFO).read_bytes())["shards"]]
     for path in paths:
         if not path.is_file():
@@ -261,7 +271,8 @@ class Faces:
     pose: Tensor        # (N, 6), see `generation.motion`
     landmarks: Tensor   # (N, 68, 2) pixels (x, y)
     label: Tensor       # (N,) int64, 0 real, 1 forged
-    The others are numpy arrays (N,) of strings or integers; for real rows the clips of `source` and `driver` are "" and the frames -1.
+    The others are numpy arrays (N,) of strings or integers; for real rows the clips of `source` and `driver` are ""
+    and the frames -1.
     """
 
     image: Tensor
@@ -308,7 +319,7 @@ class Faces:
 
     @staticmethod
     def concatenate(parts: Sequence[Faces]) -> Faces:
-        def joined(name: str) -> Tensor | np.ndarray:
+        def joined(name: str) -> Any:
             values = [getattr(part, name) for part in parts]
             return torch.cat(values) if isinstance(values[0], Tensor) else np.concatenate(values)
 
@@ -332,7 +343,8 @@ def load(folder: Path, split: str | None = None) -> Faces:
         table = table.filter(pa.compute.equal(table.column("split"), split))
     if len(table) == 0:
         raise UserError(f"{folder}: no rows" + (f" of the split {split!r}; it has others" if split else ""))
-    images, masks = [], []
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     for index, (image, mask, digest) in enumerate(
         zip(*(table.column(name).to_pylist() for name in ("image", "mask", "sha256")), strict=True)
     ):
@@ -341,7 +353,9 @@ def load(folder: Path, split: str | None = None) -> Faces:
             raise UserError(f"{where}: the image does not have the sha256 written beside it; write the records again")
         pixels = decode(image["bytes"], where)
         if images and pixels.shape != images[0].shape:
-            raise UserError(f"{where}: {pixels.shape[:2]} pixels, the rows before {images[0].shape[:2]}; one size per set")
+            raise UserError(
+                f"{where}: {pixels.shape[:2]} pixels, the rows before {images[0].shape[:2]}; one size per set"
+            )
         images.append(pixels)
         masks.append(np.zeros(pixels.shape[:2], np.uint8) if mask is None else decode(mask["bytes"], where))
     ids = {name: np.asarray(table.column(name).to_pylist()) for name in ("identity", "scene", "clip", "frame", "split")}

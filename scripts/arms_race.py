@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detection.arms_race import ArmsRace, CycleOptions
 from scripts.cycle_report import cycle_findings, write_cycle_report
 from scripts.data import load_split_faces, prepare
 from scripts.door import configure, entry, flat, say
-from scripts.red_team import GeneratorConfig, ReenactorConfig, RedTeam
+from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.summary import commit, versions
 from scripts.trainer import TrainerConfig, fit
 
@@ -38,7 +38,7 @@ class ArmsRaceConfig:
 
 @entry("arms_race")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
-    settings = configure(ArmsRaceConfig, {key: value for key, value in config.items() if key != "data"})
+    settings = configure(ArmsRaceConfig, OmegaConf.masked_copy(config, [key for key in config if key != "data"]))
     records = prepare(config.data, settings.workers)
     faces = load_split_faces(records)
     with RedTeam(faces, settings.reenactor, settings.generator, settings.trainer, settings.seed) as red:
@@ -61,7 +61,12 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def fit_for(
-    trainer: TrainerConfig, module: pl.LightningModule, data: pl.LightningDataModule, folder: Path, steps: int, epoch: int
+    trainer: TrainerConfig,
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    folder: Path,
+    steps: int,
+    epoch: int,
 ) -> None:
     fit(module, data, folder, trainer.with_steps(steps, epoch))
 

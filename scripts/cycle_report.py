@@ -1,4 +1,4 @@
-"""What the cycle found, in sentences and on a page: results of `detection.arms_race` -> `report.html` and `payoff.png`."""
+"""What the cycle found, in sentences and on a page: results of `detection.arms_race` -> `report.html`, `payoff.png`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from typing import Any
 
 from detection.arena import Payoff, RoundGame
 from detection.arms_race import ArmsRace
-from detection.pictures import KINDS, payoff_picture, sample_grid
+from detection.pictures import payoff_picture, sample_grid
 from detection.report import Control, Grid, Report, number, write_report
 from generation.records import write_beside
 from scripts.red_team import RedTeam
 
 SAMPLES = 6
-
-LIMITS = (
-    "The networks are small and were trained for minutes: the figures show that the cycle closes and how it turns, not how strong "
-    "a detector of today's best forgeries would be.",
-    "Intervals are 95 % by bootstrap over test identities; they do not cover what another training seed would change.",
-    "AUROC below .5 means that the detector takes forgeries for more real than real faces; a defender who knew that would turn it round.",
-)
 
 
 def cycle_controls(results: Mapping[str, Any]) -> list[Control]:
@@ -33,7 +26,7 @@ def cycle_controls(results: Mapping[str, Any]) -> list[Control]:
             found.append(
                 Control(
                     f"{new}_plain",
-                    f"fine-tuned as long as {new} but without a critic: {before} should fall less than it does for {new}",
+                    f"fine-tuned as long as {new} but without a critic: {before} should fall less than for {new}",
                     {f"fall of {before}, {new}": turn["drop"], f"fall of {before}, {new}_plain": turn["drop_plain"]},
                     turn["drop_plain"] < turn["drop"],
                 )
@@ -42,7 +35,7 @@ def cycle_controls(results: Mapping[str, Any]) -> list[Control]:
             found.append(
                 Control(
                     f"D{r}_extra",
-                    f"trained as long as D{r} on as many forgeries, all of G0: it should win back less than D{r} on {new}",
+                    f"trained as long as D{r} on as many forgeries, all of G0: it should win back less on {new}",
                     {f"D{r} wins back": turn["recovery"], f"D{r}_extra wins back": turn["recovery_extra"]},
                     turn["recovery_extra"] < turn["recovery"],
                 )
@@ -66,7 +59,7 @@ def cycle_findings(results: Mapping[str, Any]) -> list[str]:
     """Plain sentences, what did not work among them."""
     payoff = Payoff.from_dict(results["payoff"])
     value, low, high = payoff.cell("G0", "D0")
-    found = [f"D0 tells the forgeries of G0 with AUROC {value:.2f} [{low:.2f}, {high:.2f}] on people that nobody was trained on."]
+    found = [f"D0 tells the forgeries of G0 with AUROC {value:.2f} [{low:.2f}, {high:.2f}], on people it never saw."]
     for turn in results["turns"]:
         r = turn["round"]
         fell = "falls" if turn["drop"] > 0 else "does not fall: it changes"
@@ -78,15 +71,20 @@ def cycle_findings(results: Mapping[str, Any]) -> list[str]:
         if turn["recovery"] is not None:
             verdict = "wins back" if turn["recovery"] >= 0.5 else "wins back only"
             found.append(
-                f"Round {r}: D{r} {verdict} {turn['recovery']:.0%} of that fall; as much training on G0 alone {turn['recovery_extra']:.0%}."
+                f"Round {r}: D{r} {verdict} {turn['recovery']:.0%} of that fall; "
+                f"as much training on G0 alone {turn['recovery_extra']:.0%}."
             )
     for r, lost in results["forgetting"].items():
         if lost > 0.02:
-            found.append(f"D{r} has forgotten: on the reenactors before its round it is {lost:.2f} AUROC below the best detector before it.")
+            found.append(
+                f"D{r} has forgotten: on the reenactors before its round it is {lost:.2f} AUROC below the best before."
+            )
     quality = results["quality"]
     first, last = quality["G0"]["changed_l1_ratio"], quality[payoff.reenactors[-1]]["changed_l1_ratio"]
     if first and last:
-        found.append(f"The L1 ratio goes from {first:.3f} (G0) to {last:.3f} ({payoff.reenactors[-1]}), {last / first - 1:+.0%}.")
+        found.append(
+            f"The L1 ratio goes from {first:.3f} (G0) to {last:.3f} ({payoff.reenactors[-1]}), {last / first - 1:+.0%}."
+        )
     return found
 
 
@@ -96,7 +94,9 @@ def write_cycle_report(
     """`about`: title, data_name, seed, commit, when, config (flat), versions."""
     payoff = Payoff.from_dict(results["payoff"])
     whole = Payoff.from_dict(results["controls"]["payoff"])
-    apart = [name for name in (*whole.reenactors, *whole.detectors) if name not in (*payoff.reenactors, *payoff.detectors)]
+    apart = [
+        name for name in (*whole.reenactors, *whole.detectors) if name not in (*payoff.reenactors, *payoff.detectors)
+    ]
     report = Report(
         payoff=whole,
         games=[RoundGame(**game) for game in results["games"]],
@@ -108,7 +108,6 @@ def write_cycle_report(
         findings=cycle_findings(results),
         grids=_grids(payoff.reenactors, race, red),
         seconds=race.journal.seconds,
-        notes=LIMITS,
         **about,
     )
     write_report(folder / "report.html", report)
@@ -118,6 +117,6 @@ def write_cycle_report(
 def _grids(reenactors: Sequence[str], race: ArmsRace, red: RedTeam) -> list[Grid]:
     grids = []
     for name in reenactors:
-        pictures = red.pictures(race.forged(name).where(split="test"), SAMPLES)
-        grids.append(Grid(name, sample_grid(*(pictures[kind] for kind in KINDS)), f"{name}: the same people and expressions in every round"))
+        pictures: dict[str, Any] = {**red.pictures(race.forged(name).where(split="test"), SAMPLES)}
+        grids.append(Grid(name, sample_grid(**pictures), f"{name}: the same people and expressions in every round"))
     return grids

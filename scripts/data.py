@@ -9,20 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from generation.faces.footage import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import check_splits
-from generation.records import Faces, UserError, cache_folder, finished, load
+from generation.records import Faces, UserError, cache_folder, load
 from scripts.door import configure, progress
 
 Progress = Callable[[int, int], None]
 
 
 class Source(NamedTuple):
-    """config: its dataclass; make: (config, folder, workers, progress) writes the records."""
+    """config: its dataclass; make: (config, folder, workers, progress) writes the records, unless the folder holds
+    the very same."""
 
     config: type
     make: Callable[[Any, Path, int, Progress | None], None]
@@ -49,16 +50,12 @@ def prepare(data: DictConfig, workers: int) -> Path:
         return Path(records)
     if name not in SOURCES:
         raise UserError(f"data.name={name}: there is no such source of faces; there are {', '.join(SOURCES)}")
-    config = configure(SOURCES[name].config, OmegaConf.create(plain), "data")
-    return make(name, config, workers)
-
-
-def make(name: str, config: Any, workers: int) -> Path:
+    source = SOURCES[name]
+    config: Any = configure(source.config, plain, "data")
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / "records" / f"{name}-{digest}"
-    if not finished(folder):
-        with progress(f"{name} faces") as bar:
-            SOURCES[name].make(config, folder, workers, bar)
+    with progress(f"{name} faces") as bar:
+        source.make(config, folder, workers, bar)
     return folder
 
 

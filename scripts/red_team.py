@@ -6,10 +6,11 @@ import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from generation import metrics
 from generation.faces.footage import FaceReader, landmarker_file
-from generation.forge import Swaps, draw_swaps, forge
+from generation.forge import Swaps, forge
 from generation.losses import Critic, evasion
 from generation.pairs import PairsData
 from generation.records import Faces, UserError
@@ -35,17 +36,25 @@ class ReenactorConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """How reenactors are trained; `start` is a checkpoint to fine-tune instead of training from scratch."""
+    """How reenactors are trained. `start`: a checkpoint to fine-tune instead of training from scratch, its path or the
+    name of a shipped one."""
 
-    steps: int = 3000
+    steps: int = 4500
     steps_per_epoch: int = 200
     batch: int = 32
     learning_rate: float = 2e-3
     fine_tune_steps: int = 300
     fine_tune_learning_rate: float = 5e-4
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
     judged: int = 120
+
+
+def shipped(name: str) -> Path:
+    """The checkpoint of this name in the package, or the path itself."""
+    path = Path(str(resources.files("generation.reenactors") / "weights" / f"{name}.safetensors"))
+    return path if path.is_file() else Path(name)
 
 
 class RedTeam:
@@ -69,7 +78,7 @@ class RedTeam:
     ) -> Path:
         config = self.config
         if start is None and config.start is not None:
-            start = Path(config.start)
+            start = shipped(config.start)
         first = start is None
         steps = config.steps if first else config.fine_tune_steps
         network = self._fresh() if start is None else load_reenactor(start)[0].train()
@@ -83,7 +92,7 @@ class RedTeam:
         )
         seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
         data = PairsData(self.faces, config.batch, epoch, seed)
-        fit(module, data, folder, self.trainer.with_steps(steps, epoch))
+        fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
         save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
         return path
@@ -96,7 +105,9 @@ class RedTeam:
     def _name(self, start: Path | None) -> str:
         return self.reenactor.name if start is None else str(load_reenactor(start)[1]["name"])
 
-    def forge(self, checkpoint: Path, name: str, round: int, counts: Mapping[str, int], seed: int, folder: Path) -> None:
+    def forge(
+        self, checkpoint: Path, name: str, round: int, counts: Mapping[str, int], seed: int, folder: Path
+    ) -> None:
         reenactor, config = load_reenactor(checkpoint)
         made_by = {"name": name, "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
         with progress(f"forge {folder.name}", self.trainer.progress) as bar:
@@ -118,7 +129,8 @@ class RedTeam:
         source = [rows[key] for key in zip(forged.source_clip, forged.source_frame, strict=True)]
         driver = [rows[key] for key in zip(forged.driver_clip, forged.driver_frame, strict=True)]
         target = [
-            rows[clip, frame] for clip, frame in zip(forged.source_clip, self._test.frame[np.asarray(driver)], strict=True)
+            rows[clip, frame]
+            for clip, frame in zip(forged.source_clip, self._test.frame[np.asarray(driver)], strict=True)
         ]
         return Swaps(np.asarray(source), np.asarray(driver), np.asarray(target))
 

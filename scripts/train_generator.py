@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from detection.report import sample_grid
-from generation.forge import draw_swaps
+from detection.pictures import sample_grid
 from generation.records import load, write_beside
 from scripts.data import load_split_faces, prepare
-from scripts.door import configure, entry
-from scripts.red_team import GeneratorConfig, ReenactorConfig, RedTeam
+from scripts.door import configure, entry, say
+from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.trainer import TrainerConfig
 
 
@@ -32,3 +31,23 @@ class TrainGeneratorConfig:
     forgeries: int = 1000
     seed: int = 0
     workers: int = 2
+
+
+@entry("train_generator")
+def main(config: DictConfig, folder: Path) -> dict[str, Any]:
+    settings = configure(TrainGeneratorConfig, OmegaConf.masked_copy(config, [key for key in config if key != "data"]))
+    faces = load_split_faces(prepare(config.data, settings.workers))
+    with RedTeam(faces, settings.reenactor, settings.generator, settings.trainer, settings.seed) as red:
+        checkpoint = red.train("G0", None, (), (), folder / "reenactors" / "G0")
+        red.forge(checkpoint, "G0", 0, {"test": settings.forgeries}, settings.seed * 1000, folder / "forgeries")
+        forged = load(folder / "forgeries")
+        quality = red.quality(forged)
+        pictures: dict[str, Any] = {**red.pictures(forged, 8)}
+    write_beside(folder / "grid.png", sample_grid(**pictures))
+    for name, value in quality.items():
+        say(f"{name}: {value}")
+    return {"quality": quality, "checkpoint": checkpoint.name}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from generation.forge import draw_swaps, forge, reenact
-from generation.losses import changed_region, evasion, gradient, landmark_flow, mask_truth, reconstruction, region_weight
+from generation.losses import (
+    changed_region,
+    evasion,
+    gradient,
+    landmark_flow,
+    mask_truth,
+    reconstruction,
+    region_weight,
+)
 from generation.motion import MOTION_SIZE
 from generation.pairs import PairsData
 from generation.records import Faces, UserError, load, read
@@ -172,7 +181,7 @@ def test_evasion_is_small_when_critics_are_fooled_and_its_gradient_fools_them() 
 def test_one_cycle_rises_then_falls() -> None:
     rates = [one_cycle(step, 200) for step in range(200)]
     assert rates[9] == 1 and max(rates) == 1 and rates[0] == pytest.approx(0.1) and rates[-1] < 0.02
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -230,7 +239,13 @@ def truncated(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "named"),
-    [(Path.unlink, "no such file"), (lose_json, r"\.json"), (other_family, "wrap.*warp"), (other_size, "stem"), (truncated, "does not hold")],
+    [
+        (Path.unlink, "no such file"),
+        (lose_json, r"\.json"),
+        (other_family, "wrap.*warp"),
+        (other_size, "stem"),
+        (truncated, "does not hold"),
+    ],
 )
 def test_bad_checkpoints_are_named(damage: object, named: str, tmp_path: Path) -> None:
     path = tmp_path / "G.safetensors"
@@ -242,5 +257,5 @@ def test_bad_checkpoints_are_named(damage: object, named: str, tmp_path: Path) -
 
 
 def test_unknown_options_say_what_there_is() -> None:
-    with pytest.raises(UserError, match="width.*widths"):
+    with pytest.raises(UserError, match=r"width.*widths"):
         build_reenactor("warp", {"width": 3})

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file, save
 from torch import nn
 
+from generation.records import UserError, write_beside
 from generation.reenactors.reenactment import Reenactment
 from generation.reenactors.warp import Warp, WarpOptions
-from generation.records import UserError, write_beside
 
 __all__ = ["REENACTORS", "Family", "Reenactment", "build_reenactor", "load_reenactor", "save_reenactor"]
 
@@ -45,13 +45,16 @@ def build_reenactor(name: str, options: Mapping[str, Any] | None = None) -> nn.M
     allowed = [field.name for field in fields(family.options)]
     for key in options or {}:
         if key not in allowed:
-            raise UserError(f"reenactor.options.{key}: the reenactor {name} has no such option; it has {', '.join(allowed)}")
+            raise UserError(
+                f"reenactor.options.{key}: the reenactor {name} has no such option; it has {', '.join(allowed)}"
+            )
     return family.build(family.options(**(options or {})))
 
 
 def save_reenactor(path: Path, reenactor: nn.Module, name: str, meta: Mapping[str, Any]) -> None:
     """Write `path` (.safetensors) and, beside it, the same name with .json: family, options and `meta`."""
-    config = {"name": name, "options": asdict(reenactor.options), "meta": dict(meta)}
+    options: Any = reenactor.options
+    config = {"name": name, "options": asdict(options), "meta": dict(meta)}
     write_beside(path.with_suffix(".json"), json.dumps(config, indent=1).encode())
     write_beside(path, save({key: value.contiguous() for key, value in reenactor.state_dict().items()}))
 
@@ -71,5 +74,7 @@ def load_reenactor(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     except UserError:
         raise
     except (RuntimeError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path}: does not hold the reenactor that its .json describes ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"{path}: does not hold the reenactor that its .json describes ({str(error).splitlines()[0]})"
+        ) from error
     return reenactor.eval(), config

@@ -15,7 +15,7 @@ class Reenactment(NamedTuple):
 
     image: Tensor  # (B, 3, H, W) in [0, 1], the face with the wanted expression
     mask: Tensor   # (B, 1, H, W) in [0, 1], where `image` should replace the source
-    flow: Tensor   # (B, 2, H, W) pixels (x, y): the source position that each result pixel was taken from, minus its own
+    flow: Tensor   # (B, 2, H, W) pixels (x, y): where in the source each result pixel is from, minus its own place
     """
 
     image: Tensor

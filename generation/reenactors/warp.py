@@ -1,9 +1,10 @@
 """warp: the flagship, a warp-and-refine U-Net driven by explicit motion.
 
-Origin: this project. It takes candidate ideas that the published evidence supports: warping by a flow computed from explicit motion
-(MobilePortrait, arXiv 2407.05712), the warp applied at the skips (LIA, arXiv 2203.09043), a residual flow, and a final blend of warped
-and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in two ways: through FiLM (arXiv 1709.07871) at every
-decoder block, and as a grid of coordinates in the face's own frame, so that the network knows where the features lie.
+Origin: this project. It takes candidate ideas that the published evidence supports: warping by a flow computed from
+explicit motion (MobilePortrait, arXiv 2407.05712), the warp applied at the skips (LIA, arXiv 2203.09043), a residual
+flow, and a final blend of warped and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in two ways: through
+FiLM (arXiv 1709.07871) at every decoder block, and as a grid of coordinates in the face's own frame, so that the
+network knows where the features lie.
 
 Input: images in [0, 1] of any size divisible by 8; presets are for 64 and 128 pixels. Output: see `Reenactment`.
 """
@@ -19,22 +20,23 @@ from torch import Tensor, nn
 from generation.motion import EXPRESSION_SIZE, MOTION_SIZE
 from generation.reenactors.reenactment import Reenactment
 
-
 PLACES = 14
 """Channels of `position_features`."""
 
 
 @dataclass(frozen=True)
 class WarpOptions:
-    """widths: channels at 1/2, 1/4, 1/8 (and so on) of the input size; blocks: residual blocks at the lowest resolution."""
+    """widths: channels at 1/2, 1/4, 1/8 (and so on) of the input size; blocks: residual blocks at the lowest
+    resolution."""
 
-    widths: tuple[int, ...] = (32, 64, 96)
-    blocks: int = 2
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 3
     motion_width: int = 128
 
 
 def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
-    """Pixel centres (x, y) in [-1, 1] over the crop's edges: the frame of `grid_sample(align_corners=False)` and of a pose."""
+    """Pixel centres (x, y) in [-1, 1] over the crop's edges: the frame of `grid_sample(align_corners=False)` and of a
+    pose."""
     height, width = like.shape[-2:]
     x = (torch.arange(width, device=like.device, dtype=torch.float32) * 2 + 1) / width - 1
     y = (torch.arange(height, device=like.device, dtype=torch.float32) * 2 + 1) / height - 1
@@ -42,13 +44,15 @@ def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
 
 
 def warp_by(image: Tensor, flow: Tensor) -> Tensor:
-    """Sample `image` (B, C, H, W) at every pixel's own position plus `flow` (B, 2, H, W) in crop units; borders repeat."""
+    """Sample `image` (B, C, H, W) at every pixel's own position plus `flow` (B, 2, H, W) in crop units; borders
+    repeat."""
     grid = pixel_grid(image) + flow.permute(0, 2, 3, 1)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def face_coordinates(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 2, H, W)
-    """Every pixel in the face's own frame: origin between the eyes, x along the line of the eyes, unit one eye distance."""
+    """Every pixel in the face's own frame: origin between the eyes, x along the line of the eyes, unit one eye
+    distance."""
     _, _, roll, x, y, scale = pose.float().unbind(1)
     offset = pixel_grid(like)[None] - torch.stack([x, y], dim=1)[:, None, None]
     cos, sin = torch.cos(roll)[:, None, None], torch.sin(roll)[:, None, None]
@@ -58,7 +62,8 @@ def face_coordinates(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 2, 
 
 
 def position_features(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 14, H, W)
-    """`face_coordinates` and their sines and cosines at three octaves: with these a modulated layer can move one place alone."""
+    """`face_coordinates` and their sines and cosines at three octaves: with these a modulated layer can move one
+    place alone."""
     where = face_coordinates(pose, like)
     waves = [wave(where * (torch.pi * octave)) for octave in (0.5, 1.0, 2.0) for wave in (torch.sin, torch.cos)]
     return torch.cat([where, *waves], dim=1)
@@ -116,7 +121,9 @@ class Warp(nn.Module):
             features.append(down(features[-1]))
         return features
 
-    def decode(self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor) -> Reenactment:
+    def decode(
+        self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor
+    ) -> Reenactment:
         """The wanted frame from `encode`'s features."""
         motion = self.motion(torch.cat([source_motion, wanted_motion - source_motion], dim=1))
         pose, x = wanted_motion[:, EXPRESSION_SIZE:], features[-1]
@@ -127,7 +134,9 @@ class Warp(nn.Module):
         for level in reversed(range(len(self.up))):
             flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
             x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
-            x = self.up[level](torch.cat([x, warp_by(features[level].float(), flow), position_features(pose, x)], dim=1), motion)
+            x = self.up[level](
+                torch.cat([x, warp_by(features[level].float(), flow), position_features(pose, x)], dim=1), motion
+            )
         last = self.head(x).float()
         flow = F.interpolate(flow + last[:, :2], scale_factor=2.0, mode="bilinear")
         synthesis = F.pixel_shuffle(last[:, 2:], 2)

@@ -1,0 +1,199 @@
+"""Speed, one JSON line a figure: {"name", "value", "unit", "config"}.
+
+python scripts/benchmark.py                        # everything, about three minutes on 2 cores
+python scripts/benchmark.py only=render,reenact    # some of it
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from detection.degradations import Degrade
+from detection.detectors import DETECTORS, build_detector
+from detection.training import DetectorTrainer, score
+from generation.faces.people import FacesConfig
+from generation.faces.render import SHARD_PEOPLE, render_records
+from generation.forge import Swaps, reenact
+from generation.pairs import PairsData
+from generation.records import Faces, UserError, load
+from generation.reenactors import build_reenactor
+from generation.training import LossWeights, ReenactorTrainer
+from scripts.door import configure, entry
+
+Figure = tuple[str, float, str, dict[str, Any]]
+"""Name, value, unit, configuration."""
+
+WARP = {64: (32, 64, 128), 128: (24, 48, 72, 96)}
+"""Widths of the two presets of `warp`."""
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """only: names of `BENCHMARKS` with commas between, None for all; seconds: how long each figure is measured."""
+
+    only: str | None = None
+    seconds: float = 10.0
+    workers: int = 2
+
+
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Things done per second by calls of `work`, which returns how many it did; the first call is not counted."""
+    work()
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        done += work()
+    return done / (time.perf_counter() - start)
+
+
+def some_faces(size: int) -> Faces:
+    with tempfile.TemporaryDirectory() as folder:
+        config = FacesConfig(size=size, train=6, validation=1, test=1, expressions=8)
+        render_records(config, Path(folder), workers=1)
+        return load(Path(folder))
+
+
+def render(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Whole records with mask, depth, landmarks and Motion, after the first shard of each worker."""
+    for size, people in ((64, 12), (128, 8)):
+        faces = FacesConfig(size=size, train=people * SHARD_PEOPLE - 2, validation=1, test=1)
+        told = _render_times(faces, config.workers)
+        (first, before), (last, after) = told[config.workers - 1], told[-1]
+        frames = (after - before) * faces.expressions
+        yield (
+            f"render_{size}",
+            frames / (last - first),
+            "frames/s",
+            {"workers": config.workers, "samples": faces.samples},
+        )
+
+
+def _render_times(faces: FacesConfig, workers: int) -> list[tuple[float, int]]:
+    """(time, clips done) at the end of every shard."""
+    told: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        render_records(faces, Path(folder), workers, lambda done, total: told.append((time.perf_counter(), done)))
+    return told
+
+
+def train_generator(config: BenchmarkConfig) -> Iterator[Figure]:
+    """A whole training step of warp: batch, forward, losses, backward, optimiser."""
+    for size in WARP:
+        data = PairsData(some_faces(size), batch=32, steps_per_epoch=10_000, seed=0, validation_pairs=8)
+        for precision, suffix in (("bf16-mixed", ""), ("32-true", "_fp32")):
+            step = _generator_step(size, data, bf16=precision == "bf16-mixed")
+            about = {"batch": 32, "precision": precision}
+            yield f"train_warp_{size}{suffix}", rate(step, config.seconds), "images/s", about
+
+
+def _generator_step(size: int, data: PairsData, bf16: bool) -> Callable[[], int]:
+    module = ReenactorTrainer(build_reenactor("warp", {"widths": WARP[size]}), 1000, 1e-3, LossWeights())
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    batches = iter(data.train_dataloader())
+
+    def step() -> int:
+        batch = next(batches)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            result = module.network(batch.source, batch.source_motion, batch.wanted_motion)
+            loss = torch.stack(list(module.terms(batch, result).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return len(batch.source)
+
+    return step
+
+
+def reenact_speed(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Forging: encode, decode, blend, 8 bits."""
+    for size, widths in WARP.items():
+        faces = some_faces(size)
+        rows = np.arange(len(faces))
+        reenactor = build_reenactor("warp", {"widths": widths}).eval()
+        swaps = Swaps(rows, np.roll(rows, 8), rows)
+
+        def work(reenactor: torch.nn.Module = reenactor, faces: Faces = faces, swaps: Swaps = swaps) -> int:
+            return len(reenact(reenactor, faces, swaps)[0])
+
+        yield f"reenact_{size}", rate(work, config.seconds), "images/s", {"batch": 64}
+
+
+def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
+    """A whole training step of every family at 64 px, degradations included."""
+    images = torch.rand(64, 3, 64, 64)
+    labels = torch.arange(64) % 2.0
+    degrade = Degrade()
+    for name in DETECTORS:
+        module = DetectorTrainer(build_detector(name), total_steps=1000, learning_rate=1e-3)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+        draws = torch.Generator().manual_seed(0)
+
+        def step(
+            module: DetectorTrainer = module,
+            optimizer: torch.optim.Optimizer = optimizer,
+            draws: torch.Generator = draws,
+        ) -> int:
+            logits = module.network(degrade(images, draws))
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return len(images)
+
+        yield f"train_{name}_64", rate(step, config.seconds), "images/s", {"batch": 64}
+
+
+def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Scoring with every family at 64 px."""
+    images = torch.randint(0, 256, (512, 3, 64, 64), dtype=torch.uint8)
+    for name in DETECTORS:
+        detector = build_detector(name).eval()
+
+        def work(detector: torch.nn.Module = detector) -> int:
+            return len(score(detector, images))
+
+        yield f"score_{name}_64", rate(work, config.seconds), "images/s", {"batch": 256}
+
+
+BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
+    "render": render,
+    "train_generator": train_generator,
+    "reenact": reenact_speed,
+    "train_detector": train_detector,
+    "score": score_speed,
+}
+
+
+@entry("benchmark")
+def main(config: DictConfig, folder: Path) -> dict[str, Any]:
+    settings = configure(BenchmarkConfig, {key: config[key] for key in ("only", "seconds", "workers")})
+    names = settings.only.split(",") if settings.only else list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            raise UserError(f"only={name}: there is no such benchmark; there are {', '.join(BENCHMARKS)}")
+    torch.set_num_threads(settings.workers)
+    figures = []
+    for name in names:
+        for figure, value, unit, of in BENCHMARKS[name](settings):
+            line = {
+                "name": figure,
+                "value": round(value, 2),
+                "unit": unit,
+                "config": {**of, "threads": settings.workers},
+            }
+            print(json.dumps(line), flush=True)
+            figures.append(line)
+    return {"figures": figures}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The whole cycle, tiny and real: what it writes, that it repeats itself, and that kill -9 in any phase changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from detection.arms_race import CycleOptions
+from generation.records import INFO, UserError, load
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = [
+    "generator.steps=12", "generator.steps_per_epoch=4", "generator.batch=4", "generator.fine_tune_steps=4",
+    "generator.precision=32-true", "generator.judged=4", "cycle.rounds=2", "cycle.train_forgeries=24",
+    "cycle.validation_forgeries=12", "cycle.test_forgeries=16", "cycle.detector_steps=10", "cycle.detector_batch=8",
+    "cycle.resamples=50",
+]  # fmt: skip
+PHASES = [
+    "train G0", "forge G0", "train D0", "train W0", "train G1", "train G1_plain", "forge G1_plain", "forge G1",
+    "train D1", "forge G0_more1", "train D1_extra", "arena",
+]  # fmt: skip
+
+
+def command(records: Path, folder: Path, *more: str) -> list[str]:
+    script = str(ROOT / "scripts" / "arms_race.py")
+    return [sys.executable, script, f"data.records={records}", f"hydra.run.dir={folder}", *SETTINGS, *more]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "VICIOUS_CYCLE_CACHE": str(tmp_path / "cache")}
+
+
+def run(records: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(records, folder, *more),
+        capture_output=True,
+        text=True,
+        cwd=folder.parent,
+        env=environment(folder.parent),
+    )
+
+
+@pytest.fixture(scope="module")
+def race(faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("race") / "run"
+    done = run(faces_folder, folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_summary_says_who_beats_whom(race: Path) -> None:
+    found = summary(race)
+    payoff = found["payoff"]
+    assert payoff["metric"] == "auroc"
+    assert payoff["reenactors"] == ["G0", "G1"] and payoff["detectors"] == ["D0", "D1", "W0"]
+    matrix, low, high = (np.asarray(payoff[key]) for key in ("matrix", "low", "high"))
+    assert matrix.shape == low.shape == high.shape == (2, 3)
+    assert (low <= matrix).all() and (matrix <= high).all() and (low >= 0).all() and (high <= 1).all()
+    assert sum(found["game"]["red"].values()) == pytest.approx(1) and abs(found["game"]["nash_conv"]) < 1e-9
+    assert set(found["quality"]) == {"G0", "G1", "G1_plain"}
+    for numbers in found["quality"].values():
+        assert {"changed_l1_ratio", "psnr", "ssim", "expression_error"} <= set(numbers)
+    assert found["controls"]["payoff"]["detectors"] == ["D0", "D1", "D1_extra", "W0"]
+    assert set(PHASES) <= set(found["seconds"]) and {"config", "seed", "commit", "versions"} <= set(found)
+
+
+def test_the_run_leaves_checkpoints_forgeries_and_a_marked_report(race: Path) -> None:
+    for name in ("G0", "G1", "G1_plain"):
+        assert load_file(race / "reenactors" / f"{name}.safetensors")
+    for name in ("D0", "D1", "W0", "D1_extra"):
+        assert "threshold" in json.loads((race / "detectors" / f"{name}.json").read_text())["meta"]
+    page = (race / "report.html").read_text()
+    assert "AI generated" in page or "AI GENERATED" in page
+    assert (race / "payoff.png").read_bytes().startswith(b"\x89PNG")
+    assert not list((race / "forgeries").glob("**/*.png"))
+
+
+def test_every_round_forges_the_same_test_swaps(race: Path) -> None:
+    one, other = (load(race / "forgeries" / name, "test") for name in ("G0", "G1"))
+    assert (one.source_clip == other.source_clip).all() and (one.driver_clip == other.driver_clip).all()
+    assert (one.image != other.image).any()
+
+
+def test_nothing_but_the_forged_region_tells_forged_from_real(race: Path, faces_folder: Path) -> None:
+    """Outside the mask forgeries are their sources; so mean colour there, size and format are the same, in the same order."""
+    real, forged = load(faces_folder), load(race / "forgeries" / "G0")
+    rows = {key: i for i, key in enumerate(zip(real.clip, real.frame, strict=True))}
+    sources = real.select([rows[key] for key in zip(forged.source_clip, forged.source_frame, strict=True)])
+    outside = forged.mask == 0
+    assert bool((forged.image == sources.image)[outside.expand(-1, 3, -1, -1)].all())
+    assert forged.size == real.size and set(forged.origin) == set(real.origin)
+
+
+def test_killed_in_the_middle_of_phases_it_ends_with_the_same_payoff(
+    race: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    for phases in (0, 3, 8):
+        with subprocess.Popen(
+            command(faces_folder, folder), cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+        ) as started:
+            assert started.stderr is not None
+            for line in started.stderr:
+                if line.startswith(PHASES[phases]) and "..." in line:
+                    break
+            time.sleep(0.3)
+            started.send_signal(signal.SIGKILL)
+        assert not (folder / "summary.json").exists()
+    done = run(faces_folder, folder)
+    assert done.returncode == 0, done.stderr
+    assert summary(folder)["payoff"] == summary(race)["payoff"]
+    assert summary(folder)["quality"] == summary(race)["quality"]
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["cycle.round=3"], "cycle.round"),
+        (["cycle.rounds=many"], "cycle.rounds=many"),
+        (["cycle.disclosure=black_box"], "white_box, none"),
+        (["cycle.withheld=frequency"], "cycle.withheld"),
+        (["cycle.disclosed=xceptoin"], "xceptoin"),
+        (["generator.learning_rate=1e30"], "training stopped at step"),
+        (["data.records=nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(more: list[str], named: str, faces_folder: Path, tmp_path: Path) -> None:
+    done = run(faces_folder, tmp_path / "run", *more)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and named in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unfinished_set_of_faces_is_refused(faces_folder: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    for path in faces_folder.glob("shard-*.parquet"):
+        (half / path.name).write_bytes(path.read_bytes())
+    done = run(half, tmp_path / "run")
+    assert done.returncode == 2 and INFO in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(faces_folder: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(faces_folder, tmp_path / "run", "generator.steps=4000"), cwd=tmp_path, env=environment(tmp_path),
+        stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stderr is not None
+        for line in started.stderr:
+            if line.startswith("train G0"):
+                break
+        time.sleep(1)
+        started.send_signal(signal.SIGINT)
+        rest = started.stderr.read()
+    assert started.returncode == 130 and "hydra.run.dir=" in rest and "Traceback" not in rest
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"pool": "best"}, {"withheld": "frequency"}])
+def test_options_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        CycleOptions(**wrong)
