@@ -23,6 +23,11 @@ VISIBLE_SHARE = 0.01
 _READ = torch.tensor([index for index, name in enumerate(ACTIONS) if name != "tongueOut"])
 
 
+def visible_change(source: Tensor, target: Tensor) -> Tensor:  # (N,) bool
+    """Which swaps change at least `VISIBLE_SHARE` of the frame's pixels."""
+    return changed_region(source, target).float().mean((1, 2, 3)) >= VISIBLE_SHARE
+
+
 def changed_l1_ratio(source: Tensor, result: Tensor, target: Tensor) -> float | None:
     """Error in the changed region as a share of what copying the source gives: 0 is perfect, 1 no better than a copy.
 

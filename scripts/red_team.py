@@ -39,7 +39,7 @@ class GeneratorConfig:
     """How reenactors are trained. `start`: a checkpoint to fine-tune instead of training from scratch, its path or the
     name of a shipped one."""
 
-    steps: int = 4500
+    steps: int = 4200
     steps_per_epoch: int = 200
     batch: int = 32
     learning_rate: float = 2e-3

@@ -1,4 +1,4 @@
-"""The whole cycle, tiny and real: what it writes, that it repeats itself, and that kill -9 in any phase changes nothing."""
+"""The whole cycle, tiny and real: what it writes, that it repeats itself, and that kill -9 changes nothing."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_every_round_forges_the_same_test_swaps(race: Path) -> None:
 
 
 def test_nothing_but_the_forged_region_tells_forged_from_real(race: Path, faces_folder: Path) -> None:
-    """Outside the mask forgeries are their sources; so mean colour there, size and format are the same, in the same order."""
+    """Outside the mask a forgery is its source, bit for bit; size and statement of origin are the same too."""
     real, forged = load(faces_folder), load(race / "forgeries" / "G0")
     rows = {key: i for i, key in enumerate(zip(real.clip, real.frame, strict=True))}
     sources = real.select([rows[key] for key in zip(forged.source_clip, forged.source_frame, strict=True)])
