@@ -82,9 +82,9 @@ def forge(
         return
     records.begin(folder, kind)
     total, done, shard = sum(counts.values()), 0, 0
-    for number, (split, count) in enumerate(counts.items()):
+    for split, count in counts.items():
         real = faces.where(split=split, label=0)
-        swaps = draw_swaps(real, count, seed=seed * 8 + number)
+        swaps = draw_swaps(real, count, seed=seed * len(records.SPLITS) + records.SPLITS.index(split))
         for start in range(0, count, shard_rows):
             part = slice(start, start + shard_rows)
             if not records.shard_path(folder, shard).is_file():

@@ -38,7 +38,7 @@ class ArmsRaceConfig:
 
 @entry("arms_race")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
-    settings = configure(ArmsRaceConfig, OmegaConf.masked_copy(config, [key for key in config if key != "data"]))
+    settings = configure(ArmsRaceConfig, OmegaConf.masked_copy(config, [str(key) for key in config if key != "data"]))
     records = prepare(config.data, settings.workers)
     faces = load_split_faces(records)
     with RedTeam(faces, settings.reenactor, settings.generator, settings.trainer, settings.seed) as red:

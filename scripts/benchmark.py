@@ -106,7 +106,7 @@ def _generator_step(size: int, data: PairsData, bf16: bool) -> Callable[[], int]
             result = module.network(batch.source, batch.source_motion, batch.wanted_motion)
             loss = torch.stack(list(module.terms(batch, result).values())).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return len(batch.source)
 
@@ -145,7 +145,7 @@ def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
             logits = module.network(degrade(images, draws))
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             return len(images)
 

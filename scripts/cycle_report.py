@@ -15,6 +15,9 @@ from scripts.red_team import RedTeam
 
 SAMPLES = 6
 
+TURNED = 0.05
+"""A fall of AUROC that is worth asking how much of it was won back."""
+
 
 def cycle_controls(results: Mapping[str, Any]) -> list[Control]:
     """The honest comparisons of every round, each with whether it holds."""
@@ -62,13 +65,14 @@ def cycle_findings(results: Mapping[str, Any]) -> list[str]:
     found = [f"D0 tells the forgeries of G0 with AUROC {value:.2f} [{low:.2f}, {high:.2f}], on people it never saw."]
     for turn in results["turns"]:
         r = turn["round"]
-        fell = "falls" if turn["drop"] > 0 else "does not fall: it changes"
+        drop = turn["drop"]
+        fell = f"falls by {drop:.2f}" if drop > 0 else f"does not fall ({number(-drop, 2)} higher)"
         plain = "" if turn["drop_plain"] is None else f" (without a critic {number(-turn['drop_plain'], 2)})"
         found.append(
-            f"Round {r}: D{r - 1} {fell} by {number(-turn['drop'], 2)} when the red team trains against it{plain}; "
+            f"Round {r}: D{r - 1} {fell} when the red team trains against it{plain}; "
             f"the withheld detector changes by {number(-turn['drop_withheld'], 2)}."
         )
-        if turn["recovery"] is not None:
+        if drop >= TURNED:
             verdict = "wins back" if turn["recovery"] >= 0.5 else "wins back only"
             found.append(
                 f"Round {r}: D{r} {verdict} {turn['recovery']:.0%} of that fall; "

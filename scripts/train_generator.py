@@ -35,7 +35,9 @@ class TrainGeneratorConfig:
 
 @entry("train_generator")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
-    settings = configure(TrainGeneratorConfig, OmegaConf.masked_copy(config, [key for key in config if key != "data"]))
+    settings = configure(
+        TrainGeneratorConfig, OmegaConf.masked_copy(config, [str(key) for key in config if key != "data"])
+    )
     faces = load_split_faces(prepare(config.data, settings.workers))
     with RedTeam(faces, settings.reenactor, settings.generator, settings.trainer, settings.seed) as red:
         checkpoint = red.train("G0", None, (), (), folder / "reenactors" / "G0")
