@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ TINY_FACES = FacesConfig(size=64, seed=7, train=6, validation=2, test=3, scenes=
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
+    """Here and in the processes that tests start: sums depend on how many threads share them."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 

@@ -208,7 +208,9 @@ def test_setup_is_done_once_and_loop_needs_nothing_else(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
 
     def planned() -> list[str]:
-        done = subprocess.run(["make", "-n", "loop"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["make", "--no-print-directory", "-n", "loop"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
         return done.stdout.splitlines()
 
     before = planned()

@@ -15,6 +15,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -73,8 +74,7 @@ def load_reenactor(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         reenactor.load_state_dict(load_file(path))
     except UserError:
         raise
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"{path}: does not hold the reenactor that its .json describes ({str(error).splitlines()[0]})"
-        ) from error
+    except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: does not hold the reenactor that its .json describes ({reason})") from error
     return reenactor.eval(), config
