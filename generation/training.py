@@ -27,7 +27,7 @@ class LossWeights:
     mask: float = 0.02
     region: float = 1.0
     changed: float = 3.0
-    evasion: float = 0.02
+    evasion: float = 0.03
 
 
 class ReenactorTrainer(pl.LightningModule):
