@@ -7,9 +7,8 @@ training as a callable (`Fit`).
 
 Names: `G0`, `G1`, ... and `D0`, `D1`, ... are the reenactors and detectors of the rounds; `W0` is the withheld
 detector, of another family, which no reenactor is ever trained against. Controls: `G1_plain` is fine-tuned as long as
-`G1` but without a critic;
-`D1_extra` is trained as long as `D1` on as many forgeries, all of them of `G0`; `G0_blur` is G0 blurred until it has
-lost as much quality as the last reenactor.
+`G1` but without a critic; `D1_extra` is trained as long as `D1` on as many forgeries, all of them of `G0`; `G0_blur`
+is G0 blurred until it has lost as much quality as the last reenactor.
 """
 
 from __future__ import annotations
@@ -66,9 +65,9 @@ class Red(Protocol):
 @dataclass(frozen=True)
 class CycleOptions:
     """rounds: reenactors G0 .. G(rounds-1). disclosure: what of the detectors the red team gets. pool: what D_r
-    trains on, besides G_r: nothing (`latest`), all earlier reenactors equally (`uniform`), or by the red mixture of
-    the game so far (`nash`). Forgeries are counted per reenactor, `resamples` are those of the bootstrap by
-    identity."""
+    trains on: G_r alone (`latest`), all reenactors so far equally (`uniform`), or the mixture that red would play
+    against the detectors before it (`nash`). Forgeries are counted per reenactor, `resamples` are those of the
+    bootstrap by identity."""
 
     rounds: int = 3
     disclosure: str = "white_box"

@@ -48,7 +48,7 @@ QUALITY = {
     "ssim": ("SSIM", "structural similarity to the exact target, at most 1; higher is better"),
     "expression_error": (
         "expression error",
-        "distance between the expression read off the forgery and the one asked for; lower is better",
+        "mean difference per action between MediaPipe's readings of forgery and exact target; lower is better",
     ),
 }
 """Column title and meaning of the quality numbers; others are shown under their own names."""

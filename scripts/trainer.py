@@ -183,6 +183,7 @@ class _Epochs(pl.Callback):
         if score is not None:
             self.best_score = max(self.best_score, float(score))
         with _beside(self.folder / LAST) as path:
+            # what Lightning calls weights_only here is leaving out the optimiser, which resuming needs
             trainer.save_checkpoint(path, weights_only=False)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

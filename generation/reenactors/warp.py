@@ -6,7 +6,8 @@ flow, and a final blend of warped and synthesised pixels (TPSMM, arXiv 2203.1436
 FiLM (arXiv 1709.07871) at every decoder block, and as a grid of coordinates in the face's own frame, so that the
 network knows where the features lie.
 
-Input: images in [0, 1] of any size divisible by 8; presets are for 64 and 128 pixels. Output: see `Reenactment`.
+Input: images in [0, 1] of any size divisible by 8 (by 16 with four widths); presets are for 64 and 128 pixels. Output:
+see `Reenactment`.
 """
 
 from __future__ import annotations
