@@ -17,23 +17,9 @@ Critic = Callable[[Tensor], Tensor]
 CHANGED = 0.04
 """A pixel is changed where source and target differ by more than this, averaged over the channels."""
 
-_EYES_AND_MOUTH = torch.arange(36, 68)
 
-
-def changed_region(source: Tensor, target: Tensor) -> Tensor:  # (B, 1, H, W) bool
-    return (source - target).abs().mean(dim=1, keepdim=True) > CHANGED
-
-
-def region_weight(landmarks: Tensor, size: int, gain: float = 3.0) -> Tensor:  # (B, 68, 2) pixels -> (B, 1, size, size)
-    """1 everywhere, rising to 1 + `gain` within a few hundredths of the crop's width of the eyes' and mouth's
-    landmarks."""
-    centre = torch.arange(size, device=landmarks.device, dtype=landmarks.dtype) + 0.5
-    points = landmarks[:, _EYES_AND_MOUTH.to(landmarks.device)]
-    radius = 0.05 * size
-    across = torch.exp(-(((centre - points[..., :1]) / radius) ** 2) / 2)  # (B, P, W)
-    along = torch.exp(-(((centre - points[..., 1:]) / radius) ** 2) / 2)  # (B, P, H)
-    bumps = torch.einsum("bph,bpw->bhw", along, across)
-    return 1 + gain * bumps.clamp_max(1)[:, None]
+def changed_region(source: Tensor, target: Tensor, least: float = CHANGED) -> Tensor:  # (B, 1, H, W) bool
+    return (source - target).abs().mean(dim=1, keepdim=True) > least
 
 
 def reconstruction(result: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -65,9 +51,11 @@ def landmark_flow(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_truth(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the mask (B, 1, H, W) in [0, 1] against the changed region, widened by two pixels in 64."""
+    """Cross-entropy of the mask (B, 1, H, W) in [0, 1] against what changes by half of `CHANGED` or more, widened by
+    two pixels in 64."""
     reach = 2 * max(1, source.shape[-1] // 32) + 1
-    truth = F.max_pool2d(changed_region(source, target).float(), reach, stride=1, padding=reach // 2)
+    changed = changed_region(source, target, CHANGED / 2).float()
+    truth = F.max_pool2d(changed, reach, stride=1, padding=reach // 2)
     mask = mask.clamp(1e-4, 1 - 1e-4)
     return -(truth * mask.log() + (1 - truth) * (1 - mask).log()).mean()
 

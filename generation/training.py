@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from timm.optim.muon import Muon
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from generation import losses
 from generation.pairs import Batch
-from generation.reenactors.reenactment import Reenactment, blend
+from generation.reenactors.reenactment import Readout, Reenactment, blend
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the loss's terms; `region` and `changed` are how much more a pixel counts that lies at the eyes and
-    mouth, or that differs between source and target."""
+    """Weights of the loss's terms. `reconstruction` is of the image alone, `blended` of the forgery; `changed` is how
+    much more in both a pixel counts that differs between source and target."""
 
     reconstruction: float = 1.0
-    gradient: float = 0.3
+    blended: float = 1.0
+    changed: float = 10.0
+    gradient: float = 0.1
     flow: float = 2.0
-    mask: float = 0.02
-    region: float = 1.0
-    changed: float = 3.0
+    mask: float = 0.04
     evasion: float = 0.03
 
 
 class ReenactorTrainer(pl.LightningModule):
-    """Trains `network` on pairs with exact targets for `total_steps` steps of AdamW with one-cycle cosine.
+    """Trains `network` on pairs with exact targets for `total_steps` steps with one-cycle cosine: hidden weights with
+    Muon (https://kellerjordan.github.io/posts/muon), each `Readout`, biases and norms with AdamW.
 
     `evasion` is a loss on forgeries (see `losses.evasion`); its critics are held outside this module and never
     trained or saved by it. Logs `validation/score`, minus the total loss on the validation pairs.
@@ -52,10 +55,11 @@ class ReenactorTrainer(pl.LightningModule):
 
     def terms(self, batch: Batch, result: Reenactment) -> dict[str, Tensor]:
         """The weighted terms of the loss."""
-        region = losses.region_weight(batch.landmarks, batch.source.shape[-1], self.weights.region)
-        region = region + self.weights.changed * losses.changed_region(batch.source, batch.target)
+        forgery = blend(batch.source, result)
+        weight = 1 + self.weights.changed * losses.changed_region(batch.source, batch.target)
         terms = {
-            "reconstruction": self.weights.reconstruction * losses.reconstruction(result.image, batch.target, region),
+            "reconstruction": self.weights.reconstruction * losses.reconstruction(result.image, batch.target, weight),
+            "blended": self.weights.blended * losses.reconstruction(forgery, batch.target, weight),
             "gradient": self.weights.gradient * losses.gradient(result.image, batch.target),
             "flow": self.weights.flow * losses.landmark_flow(result.flow, batch.source_landmarks, batch.landmarks),
             "mask": self.weights.mask * losses.mask_truth(result.mask, batch.source, batch.target),
@@ -64,7 +68,7 @@ class ReenactorTrainer(pl.LightningModule):
             with torch.autocast(
                 self.device.type, enabled=False
             ):  # traces of a forgery are smaller than bfloat16's steps
-                terms["evasion"] = self.weights.evasion * self._evasion(blend(batch.source, result))
+                terms["evasion"] = self.weights.evasion * self._evasion(forgery)
         return terms
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
@@ -82,7 +86,10 @@ class ReenactorTrainer(pl.LightningModule):
         self.log("validation/score", -total, batch_size=len(batch.source), on_epoch=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        readouts = [p for layer in self.network.modules() if isinstance(layer, Readout) for p in layer.parameters()]
+        hidden = [p for p in self.network.parameters() if all(p is not readout for readout in readouts)]
+        groups: list[dict[str, Any]] = [{"params": hidden}, {"params": readouts, "use_fallback": True}]
+        optimizer = Muon(groups, lr=self.learning_rate, weight_decay=1e-4, nesterov=True, betas=(0.9, 0.99))
         schedule = LambdaLR(optimizer, lambda step: one_cycle(step, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

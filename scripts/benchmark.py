@@ -33,7 +33,7 @@ from scripts.door import configure, entry
 Figure = tuple[str, float, str, dict[str, Any]]
 """Name, value, unit, configuration."""
 
-WARP = {64: (32, 64, 128), 128: (24, 48, 72, 96)}
+WARP = {64: (32, 64, 96), 128: (24, 48, 72, 96)}
 """Widths of the two presets of `warp`."""
 
 
@@ -97,7 +97,7 @@ def train_generator(config: BenchmarkConfig) -> Iterator[Figure]:
 
 def _generator_step(size: int, data: PairsData, bf16: bool) -> Callable[[], int]:
     module = ReenactorTrainer(build_reenactor("warp", {"widths": WARP[size]}), 1000, 1e-3, LossWeights())
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    optimizer = module.configure_optimizers()["optimizer"]
     batches = iter(data.train_dataloader())
 
     def step() -> int:

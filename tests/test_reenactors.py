@@ -18,7 +18,6 @@ from generation.losses import (
     landmark_flow,
     mask_truth,
     reconstruction,
-    region_weight,
 )
 from generation.motion import MOTION_SIZE
 from generation.pairs import PairsData
@@ -153,15 +152,6 @@ def test_mask_truth_wants_the_changed_region() -> None:
     widened[..., 9:21, 9:21] = 1
     losses = [float(mask_truth(mask, source, target)) for mask in (widened, changed, 1 - widened)]
     assert losses[0] < 1e-3 < losses[1] < losses[2]
-
-
-def test_region_weight_is_high_at_the_eyes_and_mouth_only(faces: Faces) -> None:
-    weight = region_weight(faces.landmarks[:4], faces.size)
-    assert weight.shape == (4, 1, faces.size, faces.size)
-    assert weight.min() >= 1 and weight.max() <= 4
-    for i in range(4):
-        x, y = faces.landmarks[i, 48].long().clamp(0, faces.size - 1)
-        assert weight[i, 0, y, x] > 2 and weight[i, 0, 0, 0] < 1.2
 
 
 def test_evasion_is_small_when_critics_are_fooled_and_its_gradient_fools_them() -> None:

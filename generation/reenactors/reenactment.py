@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _LOW, _HIGH = 0.1, 0.9
 
@@ -21,6 +21,15 @@ class Reenactment(NamedTuple):
     image: Tensor
     mask: Tensor
     flow: Tensor
+
+
+class Readout(nn.Conv2d):
+    """A 3 x 3 convolution whose output is part of the result itself and starts near 0; the trainer treats it apart."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        nn.init.normal_(self.weight, std=1e-3)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
 
 def opacity(mask: Tensor) -> Tensor:  # (B, 1, H, W) in [0, 1] -> the same

@@ -3,8 +3,8 @@
 Origin: this project. It takes candidate ideas that the published evidence supports: warping by a flow computed from
 explicit motion (MobilePortrait, arXiv 2407.05712), the warp applied at the skips (LIA, arXiv 2203.09043), a residual
 flow, and a final blend of warped and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in two ways: through
-FiLM (arXiv 1709.07871) at every decoder block, and as a grid of coordinates in the face's own frame, so that the
-network knows where the features lie.
+FiLM (arXiv 1709.07871) at every decoder block, and as an atlas, maps in the face's own frame that say what moves where.
+The atlas is linear in the motion, as blend shapes are.
 
 Input: images in [0, 1] of any size divisible by 8 (by 16 with four widths); presets are for 64 and 128 pixels. Output:
 see `Reenactment`.
@@ -19,20 +19,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generation.motion import EXPRESSION_SIZE, MOTION_SIZE
-from generation.reenactors.reenactment import Reenactment
+from generation.reenactors.reenactment import Readout, Reenactment
 
 PLACES = 14
 """Channels of `position_features`."""
+
+ATLAS_REACH, ATLAS_CENTRE = 2.5, 0.7
+"""What an atlas covers, in eye distances: so far to every side of a point so far below the middle of the eyes."""
 
 
 @dataclass(frozen=True)
 class WarpOptions:
     """widths: channels at 1/2, 1/4, 1/8 (and so on) of the input size; blocks: residual blocks at the lowest
-    resolution."""
+    resolution; atlas: channels of the atlas, and atlas_size its cells across and down."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    blocks: int = 3
+    widths: tuple[int, ...] = (32, 64, 96)
+    blocks: int = 2
     motion_width: int = 128
+    atlas: int = 16
+    atlas_size: int = 24
 
 
 def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
@@ -70,6 +75,24 @@ def position_features(pose: Tensor, like: Tensor) -> Tensor:  # (B, 6) -> (B, 14
     return torch.cat([where, *waves], dim=1)
 
 
+class Atlas(nn.Module):
+    """Maps over the face, linear in the motions: (B, 2 * 58) -> (B, channels, size, size) in the face's own frame."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.shape = (channels, size, size)
+        self.maps = nn.Linear(2 * MOTION_SIZE, channels * size * size)
+        nn.init.normal_(self.maps.weight, std=0.08)
+        nn.init.zeros_(self.maps.bias)
+
+    def forward(self, motions: Tensor, pose: Tensor, like: Tensor) -> Tensor:  # -> (B, channels, H, W)
+        """The maps where the face of this pose lies in the crop; their borders repeat."""
+        maps = self.maps(motions).unflatten(1, self.shape).float()
+        across, down = face_coordinates(pose, like).unbind(1)
+        grid = torch.stack([across, down - ATLAS_CENTRE], dim=-1) / ATLAS_REACH
+        return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+
+
 class Modulated(nn.Module):
     """Convolution, group norm, scale and shift by the motion, SiLU."""
 
@@ -102,16 +125,15 @@ class Warp(nn.Module):
         self.motion = nn.Sequential(
             nn.Linear(2 * MOTION_SIZE, motion), nn.SiLU(), nn.Linear(motion, motion), nn.LayerNorm(motion), nn.SiLU()
         )
+        self.atlas = Atlas(options.atlas, options.atlas_size)
+        places = PLACES + options.atlas
         self.stem = plain(4 * 3 + PLACES, widths[0])
         self.down = nn.ModuleList([plain(widths[i], widths[i + 1], stride=2) for i in levels])
-        self.middle = nn.ModuleList([Modulated(widths[-1] + PLACES, widths[-1], motion) for _ in range(options.blocks)])
+        self.middle = nn.ModuleList([Modulated(widths[-1] + places, widths[-1], motion) for _ in range(options.blocks)])
         self.mix = nn.ModuleList([Modulated(widths[i + 1], widths[i], motion) for i in levels])
-        self.up = nn.ModuleList([Modulated(2 * widths[i] + PLACES, widths[i], motion) for i in levels])
-        self.flow = nn.ModuleList([nn.Conv2d(widths[i + 1], 2, 3, padding=1) for i in levels])
-        self.head = nn.Conv2d(widths[0], 2 + 4 * (3 + 1 + 1), 3, padding=1)
-        for layer in (*self.flow, self.head):
-            nn.init.normal_(layer.weight, std=1e-3)
-            nn.init.zeros_(layer.bias)
+        self.up = nn.ModuleList([Modulated(2 * widths[i] + places, widths[i], motion) for i in levels])
+        self.flow = nn.ModuleList([Readout(widths[i + 1], 2) for i in levels])
+        self.head = Readout(widths[0], 2 + 4 * (3 + 1 + 1))
 
     def encode(self, source: Tensor, source_motion: Tensor) -> list[Tensor]:
         """Features of the source at every scale; they depend on nothing wanted and can be kept for many frames."""
@@ -126,18 +148,18 @@ class Warp(nn.Module):
         self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor
     ) -> Reenactment:
         """The wanted frame from `encode`'s features."""
-        motion = self.motion(torch.cat([source_motion, wanted_motion - source_motion], dim=1))
-        pose, x = wanted_motion[:, EXPRESSION_SIZE:], features[-1]
-        where = position_features(pose, x)
+        motions = torch.cat([source_motion, wanted_motion - source_motion], dim=1)
+        motion, pose, x = self.motion(motions), wanted_motion[:, EXPRESSION_SIZE:], features[-1]
+        places = [torch.cat([position_features(pose, features[0]), self.atlas(motions, pose, features[0])], dim=1)]
+        for _ in self.down:
+            places.append(F.avg_pool2d(places[-1], 2))
         for block in self.middle:
-            x = x + block(torch.cat([x, where], dim=1), motion)
+            x = x + block(torch.cat([x, places[-1]], dim=1), motion)
         flow = torch.zeros((), device=source.device)
         for level in reversed(range(len(self.up))):
             flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
             x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
-            x = self.up[level](
-                torch.cat([x, warp_by(features[level].float(), flow), position_features(pose, x)], dim=1), motion
-            )
+            x = self.up[level](torch.cat([x, warp_by(features[level].float(), flow), places[level]], dim=1), motion)
         last = self.head(x).float()
         flow = F.interpolate(flow + last[:, :2], scale_factor=2.0, mode="bilinear")
         synthesis = F.pixel_shuffle(last[:, 2:], 2)
