@@ -39,10 +39,10 @@ class GeneratorConfig:
     """How reenactors are trained. `start`: a checkpoint to fine-tune instead of training from scratch, its path or the
     name of a shipped one."""
 
-    steps: int = 4200
-    steps_per_epoch: int = 200
+    steps: int = 3500
+    steps_per_epoch: int = 250
     batch: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     fine_tune_steps: int = 300
     fine_tune_learning_rate: float = 5e-4
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"

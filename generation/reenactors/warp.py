@@ -150,7 +150,8 @@ class Warp(nn.Module):
         """The wanted frame from `encode`'s features."""
         motions = torch.cat([source_motion, wanted_motion - source_motion], dim=1)
         motion, pose, x = self.motion(motions), wanted_motion[:, EXPRESSION_SIZE:], features[-1]
-        places = [torch.cat([position_features(pose, features[0]), self.atlas(motions, pose, features[0])], dim=1)]
+        whole = torch.cat([position_features(pose, features[0]), self.atlas(motions, pose, features[0])], dim=1)
+        places = [whole.to(x.dtype)]
         for _ in self.down:
             places.append(F.avg_pool2d(places[-1], 2))
         for block in self.middle:
@@ -159,7 +160,8 @@ class Warp(nn.Module):
         for level in reversed(range(len(self.up))):
             flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
             x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
-            x = self.up[level](torch.cat([x, warp_by(features[level].float(), flow), places[level]], dim=1), motion)
+            moved = warp_by(features[level].float(), flow).to(x.dtype)
+            x = self.up[level](torch.cat([x, moved, places[level]], dim=1), motion)
         last = self.head(x).float()
         flow = F.interpolate(flow + last[:, :2], scale_factor=2.0, mode="bilinear")
         synthesis = F.pixel_shuffle(last[:, 2:], 2)
