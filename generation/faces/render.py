@@ -16,7 +16,8 @@ from generation import records
 from generation.faces.expressions import expression_bank
 from generation.faces.head import load_head
 from generation.faces.people import ORIGIN, FacesConfig, sample_person, sample_scene
-from generation.faces.renderer import Frames, Renderer
+from generation.faces.renderer import Renderer
+from generation.faces.truth import Frames
 
 __all__ = ["SHARD_PEOPLE", "Frames", "Renderer", "kind_of", "people_of", "render_records"]
 
