@@ -131,7 +131,7 @@ def test_depth_agrees_with_projected_vertices(truth: Truth, renderer: Renderer) 
     assert (behind[hidden & on_head] > SLACK / 2).mean() > 0.95
     coarse = (truth.depth[0] > 0) & (truth.frames.depth[0] > 0)
     difference = truth.depth[0][coarse] - truth.frames.depth[0][coarse]
-    assert difference.min() > -0.002 and np.median(difference) < 0.001
+    assert np.quantile(difference, 0.02) > -0.002 and np.median(difference) < 0.001
 
 
 def test_landmarks_are_vertices(truth: Truth, turned: Truth, renderer: Renderer) -> None:
