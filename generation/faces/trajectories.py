@@ -224,7 +224,7 @@ def _sway(time: np.ndarray, rng: np.random.Generator, nods: list[tuple[float, fl
         states.append(np.clip(rng.normal(0, 1, 3), -2, 2) * _SWAY)
         lengths.append(length)
         now += length + float(rng.exponential(0.3))
-    away = _blend(time, moments, states, lengths) + drift
+    away: np.ndarray = _blend(time, moments, states, lengths) + drift
     for moment, size in nods:
         away[:, 0] -= size * (minimum_jerk((time - moment) / 0.2) - minimum_jerk((time - moment - 0.2) / 0.4))
     return away
