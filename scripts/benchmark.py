@@ -6,6 +6,7 @@ python scripts/benchmark.py only=render,reenact    # some of it
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
@@ -21,8 +22,11 @@ from omegaconf import DictConfig
 from detection.degradations import Degrade
 from detection.detectors import DETECTORS, build_detector
 from detection.training import DetectorTrainer, score
-from generation.faces.people import FacesConfig
+from generation.faces.expressions import expression_bank
+from generation.faces.people import FacesConfig, sample_person, sample_scene
 from generation.faces.render import SHARD_PEOPLE, render_records
+from generation.faces.renderer import Renderer
+from generation.faces.surface import flow
 from generation.forge import Swaps, reenact
 from generation.pairs import PairsData
 from generation.records import Faces, UserError, load
@@ -75,6 +79,23 @@ def render(config: BenchmarkConfig) -> Iterator[Figure]:
             "frames/s",
             {"workers": config.workers, "samples": faces.samples},
         )
+
+
+def truth(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Frames with regions, depth, visible landmarks and flow to the neutral frame, one process."""
+    bank = expression_bank(64, 0)
+    for size in (64, 128):
+        renderer = Renderer(size)
+        marks, people = renderer.head.landmarks, itertools.count()
+
+        def work(renderer: Renderer = renderer, marks: np.ndarray = marks, people: Iterator[int] = people) -> int:
+            number = next(people)
+            made = renderer.truth(sample_person(0, number), sample_scene(0, number, 0), bank)
+            seen = [surface.sees(surface.points[marks]) for surface in made.surfaces]
+            moved = [flow(surface, made.surfaces[0]) for surface in made.surfaces]
+            return len(list(zip(made.labels, made.depth, seen, moved, strict=True)))
+
+        yield f"truth_{size}", rate(work, config.seconds), "frames/s", {"samples": 4}
 
 
 def _render_times(faces: FacesConfig, workers: int) -> list[tuple[float, int]]:
@@ -166,6 +187,7 @@ def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
 
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "render": render,
+    "truth": truth,
     "train_generator": train_generator,
     "reenact": reenact_speed,
     "train_detector": train_detector,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from generation.faces.footage import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import check_splits
-from generation.records import Faces, UserError, cache_folder, load
+from generation.records import Faces, UserError, cache_folder, described, load
 from scripts.door import configure, progress
 
 Progress = Callable[[int, int], None]
@@ -52,7 +51,7 @@ def prepare(data: DictConfig, workers: int) -> Path:
         raise UserError(f"data.name={name}: there is no such source of faces; there are {', '.join(SOURCES)}")
     source = SOURCES[name]
     config: Any = configure(source.config, plain, "data")
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / "records" / f"{name}-{digest}"
     with progress(f"{name} faces") as bar:
         source.make(config, folder, workers, bar)

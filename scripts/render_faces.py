@@ -1,9 +1,14 @@
 """Render the synthetic people: every expression of one bank on every person in every scene, with exact Motion.
 
+Or clips of them in motion; and, where asked for, layers of truth beside the records (`generation/faces/layers.py`).
+
 python scripts/render_faces.py                         # 260 people, 64 expressions, 64 px, into the cache
 python scripts/render_faces.py data.size=128 out=DIR   # the same people at 128 px, into DIR
+python scripts/render_faces.py data.motion=clips       # 260 clips of 3 s: speech, emotions, blinks, glances
+python scripts/render_faces.py layers=[regions,depth,flow]
 
-The run folder gets `grid.png`: people in rows, expressions in columns. A set that is there is not rendered again.
+The run folder gets `grid.png`: people in rows, expressions (or moments) in columns; clips of motion also `clips.gif`,
+truth layers also `truth.png`. A set that is there is not rendered again.
 """
 
 from __future__ import annotations
@@ -15,14 +20,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from generation.faces.layers import layers_path
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
-from generation.records import Faces, UserError, encode_png, load, write_beside
+from generation.records import UserError, encode_png, load, write_beside
 from scripts.data import prepare
 from scripts.door import configure, entry, progress, say
-
-ROWS, COLUMNS = 12, 16
-"""People and expressions on the contact sheet, at most."""
+from scripts.face_sheets import contact_sheet, moving_sheet, truth_sheet
 
 
 @dataclass(frozen=True)
@@ -41,29 +45,26 @@ class OutputConfig:
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Render a set of synthetic faces and a contact sheet of it."""
     output = configure(OutputConfig, {"out": config.out, "workers": config.workers})
+    data = DictConfig({**config.data, "layers": config.layers}) if config.layers else config.data
     if output.out is None:
-        records = prepare(config.data, output.workers)
+        records = prepare(data, output.workers)
     else:
         records = output.out
         settings = configure(
-            FacesConfig, {key: config.data[key] for key in config.data if key not in ("name", "records")}, "data"
+            FacesConfig, {str(key): data[key] for key in data if key not in ("name", "records")}, "data"
         )
         with progress("synthetic faces") as bar:
             render_records(settings, records, output.workers, bar)
     faces = load(records)
-    write_beside(folder / "grid.png", encode_png(contact_sheet(faces)))
+    clips = list(dict.fromkeys(faces.clip.tolist()))
+    write_beside(folder / "grid.png", encode_png(contact_sheet(faces, clips)))
+    if len(np.unique(faces.pose[faces.clip == clips[0]], axis=0)) > 1:
+        write_beside(folder / "clips.gif", moving_sheet(faces, clips))
+    if layers_path(records, clips[0]).is_file():
+        write_beside(folder / "truth.png", encode_png(truth_sheet(faces, clips, records)))
     say(f"{len(faces)} faces of {len(set(faces.identity))} people: {records}")
     people = {split: len(set(faces.identity[faces.split == split])) for split in sorted(set(faces.split))}
     return {"records": str(records), "faces": len(faces), "people": people}
-
-
-def contact_sheet(faces: Faces) -> np.ndarray:  # uint8 (rows * H, columns * W, 3)
-    """The first clips, each in its first expressions."""
-    clips = list(dict.fromkeys(faces.clip))[:ROWS]
-    rows = [
-        faces.select(np.flatnonzero(faces.clip == clip)[:COLUMNS]).image.permute(0, 2, 3, 1).numpy() for clip in clips
-    ]
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,32 @@ VISEMES: dict[str, Actions] = {
 }
 """Mouth shapes of speech."""
 
+SPEECH: dict[str, Actions] = {
+    "pp": VISEMES["mm"],
+    "ff": VISEMES["ff"],
+    "th": VISEMES["th"],
+    "dd": {"jawOpen": 0.14} | _both("mouthUpperUp", 0.15) | _both("mouthLowerDown", 0.2),
+    "kk": {"jawOpen": 0.22} | _both("mouthStretch", 0.12) | _both("mouthLowerDown", 0.1),
+    "ch": VISEMES["sh"],
+    "ss": VISEMES["ss"],
+    "nn": VISEMES["ll"],
+    "rr": {"jawOpen": 0.16, "mouthFunnel": 0.35, "mouthPucker": 0.15},
+    "aa": VISEMES["aa"],
+    "eh": VISEMES["eh"],
+    "ih": VISEMES["ee"],
+    "oh": VISEMES["oh"],
+    "ou": VISEMES["oo"],
+}
+"""The 14 visemes of MPEG-4 (ISO/IEC 14496-2) but for silence, which is neutral."""
+
+SIX_EMOTIONS: dict[str, Actions] = {
+    "joy": EMOTIONS["smile"],
+    **{name: EMOTIONS[name] for name in ("surprise", "fear", "anger", "sadness", "disgust")},
+}
+"""The emotions that Ekman found to look alike everywhere."""
+
+STRENGTHS = {"slight": 0.4, "clear": 0.7, "full": 1.0}
+
 EYES: dict[str, Actions] = {
     "blink": _both("eyeBlink", 1.0),
     "half blink": _both("eyeBlink", 0.55),
@@ -116,6 +142,9 @@ _TABLES = (EMOTIONS, VISEMES, EYES, ODD)
 _STRENGTHS = ((0.75, 1.25), (0.85, 1.4), (0.85, 1.05), (0.8, 1.2))
 _KINDS: tuple[int | Literal["talk", "mixture"], ...] = (3, 0, 1, 0, 2, 0, "talk", "mixture")
 """What comes in turn: an entry of one of `_TABLES`, speech with a movement of the eyes, or a mixture."""
+
+_PLAIN_FROM = 64
+"""Where the bank has the emotions and visemes that are the same for every seed."""
 
 _CONFLICTS: tuple[tuple[str, str], ...] = (
     *((f"eyeWide{side}", f"{other}{side}") for side in ("Left", "Right") for other in ("eyeBlink", "eyeSquint")),
@@ -160,6 +189,24 @@ def _scaled(actions: Actions, strength: float) -> Actions:
     return {name: value * strength for name, value in actions.items()}
 
 
+def settled(actions: Actions, strength: float = 1.0) -> np.ndarray:  # (52,) float32
+    """Named actions at some strength as an expression without conflicts."""
+    return _settle(_scaled(actions, strength))
+
+
+def yielding(below: np.ndarray, above: np.ndarray) -> np.ndarray:  # (F, 52), (F, 52) -> (F, 52)
+    """What is left of expressions beside others that come first: the greater of both, action by action, is free of
+    conflicts if each is. Small changes of either make small changes of it."""
+    left = below.copy()
+    column = {name: index for index, name in enumerate(ACTIONS)}
+    for pair in _CONFLICTS:
+        for one, other in (pair, pair[::-1]):
+            left[:, column[one]] = np.minimum(left[:, column[one]], 1 - above[:, column[other]])
+    close, jaw = column["mouthClose"], column["jawOpen"]
+    left[:, close] = np.minimum(left[:, close], left[:, jaw])
+    return left
+
+
 def _sum(*parts: Actions) -> Actions:
     """Added up; where two parts use one action, the stronger wins."""
     total: Actions = {}
@@ -190,9 +237,12 @@ def _mixture(rng: np.random.Generator) -> Actions:
 def expression_bank(count: int, seed: int) -> np.ndarray:  # (count, 52) float32 in [0, 1]
     """Expression 0 is neutral; then emotions, speech, eyes, rare movements, combinations, and sparse mixtures.
 
-    Each table is gone through in an order of its own before it starts again. A longer bank of the same seed begins with
-    the shorter one.
+    Each table is gone through in an order of its own before it starts again. The 32 from number 64 on are the same for
+    every seed: six emotions at three strengths each, then 14 visemes. A longer bank of the same seed begins with the
+    shorter one.
     """
+    plain = [settled(actions, strength) for actions in SIX_EMOTIONS.values() for strength in STRENGTHS.values()]
+    plain += [settled(actions) for actions in SPEECH.values()]
     bank = [np.zeros(EXPRESSION_SIZE, np.float32)]
     order = np.random.default_rng([seed, 4])
     decks = [order.permutation(list(table)) for table in _TABLES]
@@ -204,6 +254,9 @@ def expression_bank(count: int, seed: int) -> np.ndarray:  # (count, 52) float32
         return _TABLES[table][name]
 
     for index in range(1, count):
+        if _PLAIN_FROM <= index < _PLAIN_FROM + len(plain):
+            bank.append(plain[index - _PLAIN_FROM])
+            continue
         rng = np.random.default_rng([seed, 3, index])
         kind = _KINDS[index % len(_KINDS)]
         if kind == "mixture":

@@ -133,8 +133,15 @@ def _hair_colour(person: Person) -> np.ndarray:  # (3,)
     return np.array(person.hair.colour) * (1 - person.hair.grey) + np.array([0.38, 0.37, 0.36]) * person.hair.grey
 
 
-def _brows(skin: np.ndarray, person: Person, rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> None:
-    """Hairs along an arch above each eye."""
+def brow_map(person: Person, size: int) -> np.ndarray:  # (size, size) in [0, 1]
+    """How dense brow hairs may grow at each texel of the skin's texture."""
+    texel = (np.arange(size, dtype=np.float32) + 0.5) / size
+    across = u_to_azimuth(texel)[None, :] * FACE_RADIUS + np.zeros((size, 1), np.float32)
+    return _brow_density(person, across, v_to_height(texel)[:, None] + np.zeros((1, size), np.float32))
+
+
+def _brow_density(person: Person, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """An arch above each eye."""
     x = np.abs(across)
     start, end = 0.0105, 0.0545
     t = np.clip((x - start) / (end - start), 0, 1)
@@ -146,13 +153,18 @@ def _brows(skin: np.ndarray, person: Person, rng: np.random.Generator, across: n
     )
     half = 0.0042 * person.brow_thickness * (1 - 0.72 * t**1.6) * (0.75 + 0.25 * _step(0, 0.2, t))
     offset = (down - middle) / half
-    shape = across.shape
-    hairs = 0.75 + 0.45 * noise(rng, shape, (shape[0] // 5, shape[1] // 2))
-    density = (
+    return np.asarray(
         (1 - _step(0.35, 1.15, np.abs(offset)))
         * _step(start - 0.004, start + 0.006, x)
         * (1 - _step(end - 0.008, end + 0.003, x))
     )
+
+
+def _brows(skin: np.ndarray, person: Person, rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> None:
+    """Hairs along the brows' arches."""
+    shape = across.shape
+    hairs = 0.75 + 0.45 * noise(rng, shape, (shape[0] // 5, shape[1] // 2))
+    density = _brow_density(person, across, down)
     colour = np.minimum(_hair_colour(person) * (1 - 0.35 * (1 - person.hair.grey)), 0.16)
     amount = np.clip(density * hairs * person.brows, 0, 0.93)[..., None]
     skin[..., :3] = skin[..., :3] * (1 - amount) + colour * amount

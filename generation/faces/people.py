@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
+from generation.faces.factors import Factor
 from generation.faces.hairstyles import Hair, between, one_of, sample_hair, triple
-from generation.records import UserError
+from generation.records import LATER, UserError
+
+Layer = Literal["mask", "regions", "depth", "flow", "visibility"]
+"""Truth layers that may be written beside the records, see `layers.py`."""
 
 ORIGIN = "synthetic person (Anny, CC0 data); no real person"
 
 
 @dataclass(frozen=True)
 class FacesConfig:
-    """A factorial set: `expressions` cross every scene of every person.
+    """A factorial set: `expressions` cross every scene of every person. Or, with `motion="clips"`, clips of people who
+    talk and show emotions, in every scene of every person `frames` long.
 
     size: pixels of the square images; samples: rays per pixel, a square number
     seed: draws people, scenes and expressions
     train, validation, test: people of each split; scenes: scenes of each person
+    layers: of truth, written beside the records; split_factors: what only the test split shows
     """
 
     size: int = 64
@@ -29,6 +36,10 @@ class FacesConfig:
     scenes: int = 1
     expressions: int = 64
     samples: int = 4
+    motion: Literal["bank", "clips"] = field(default="bank", metadata=LATER)
+    frames: int = field(default=75, metadata=LATER)
+    layers: tuple[Layer, ...] = field(default=(), metadata=LATER)
+    split_factors: tuple[Factor, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         least = {
@@ -40,6 +51,7 @@ class FacesConfig:
             "scenes": 1,
             "expressions": 2,
             "samples": 1,
+            "frames": 2,
         }
         for name, smallest in least.items():
             if getattr(self, name) < smallest:

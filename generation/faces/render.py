@@ -1,4 +1,7 @@
-"""The factorial set of synthetic faces as records: one bank of expressions on every person in every scene."""
+"""The factorial set of synthetic faces as records: one bank of expressions on every person in every scene; or clips.
+
+A shard's truth layers (`layers.py`) are written before the shard itself, so records that are there have theirs.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,20 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+import numpy as np
+
 from generation import records
+from generation.faces.cast import cast, people_of
 from generation.faces.expressions import expression_bank
 from generation.faces.head import load_head
-from generation.faces.people import ORIGIN, FacesConfig, sample_person, sample_scene
-from generation.faces.renderer import Frames, Renderer
+from generation.faces.layers import remove_layers, write_layers
+from generation.faces.people import ORIGIN, FacesConfig, Scene
+from generation.faces.renderer import Renderer
+from generation.faces.trajectories import KINDS, trajectory
+from generation.faces.truth import Frames
 
 __all__ = ["SHARD_PEOPLE", "Frames", "Renderer", "kind_of", "people_of", "render_records"]
 
@@ -24,25 +32,23 @@ SHARD_PEOPLE = 8
 """People per shard of records: the unit of work."""
 
 
+SEQUENCES = 16
+"""Sequences of expressions in clips of motion, all kinds of `KINDS` in turn."""
+
 VERSION = 1
 """To be raised with every change of what is rendered: records of another version are made anew."""
 
 
 def kind_of(config: FacesConfig) -> dict[str, object]:
     """What made the records, as `dataset_info.json` tells it."""
-    return {"faces": "synthetic", "version": VERSION, **asdict(config)}
-
-
-def people_of(config: FacesConfig) -> list[tuple[int, str]]:
-    """Index and split of every person, in the order of the records."""
-    splits = [split for split in records.SPLITS for _ in range(getattr(config, split))]
-    return list(enumerate(splits))
+    return {"faces": "synthetic", "version": VERSION, **records.described(config)}
 
 
 def render_records(
     config: FacesConfig, folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write the factorial set: a clip is one person in one scene, `frame` is the index of the expression in the bank.
+    """Write the set: a clip is one person in one scene, `frame` is the index of the expression in the bank, or the
+    number of the frame in a clip of motion.
 
     The bytes do not depend on the number of `workers` (processes). An interrupted run goes on with the shards that are
     there; a finished folder of the same configuration stays as it is. `progress` takes (clips done, clips in all).
@@ -56,6 +62,8 @@ def render_records(
     shards = [people[first : first + SHARD_PEOPLE] for first in range(0, len(people), SHARD_PEOPLE)]
     left = [index for index in range(len(shards)) if not records.shard_path(folder, index).is_file()]
     total = len(people) * config.scenes
+    if len(left) == len(shards):
+        remove_layers(folder)
     done = total - config.scenes * sum(len(shards[index]) for index in left)
 
     def finished(shard: int) -> None:
@@ -118,27 +126,52 @@ def _work(config: FacesConfig, folder: Path, index: int, people: list[tuple[int,
 def _write_shard(
     renderer: Renderer, config: FacesConfig, folder: Path, index: int, people: list[tuple[int, str]]
 ) -> None:
-    bank = expression_bank(config.expressions, config.seed)
     rows = []
     for number, split in people:
-        person = sample_person(config.seed, number)
-        for which in range(config.scenes):
-            scene = sample_scene(config.seed, number, which)
-            frames = renderer.render(person, scene, bank)
+        person, scenes = cast(config, number, split)
+        for which, scene in enumerate(scenes):
+            clip = f"{person.name}/{scene.name}"
+            expressions, poses = _motion(config, number, which, scene)
+            if config.layers:
+                truth = renderer.truth(person, scene, expressions, poses)
+                frames = truth.frames
+                before = np.maximum(np.arange(len(expressions)) - 1, 0)
+                flow_to = np.zeros_like(before) if config.motion == "bank" else before
+                write_layers(folder, clip, truth, config.layers, renderer.head.landmarks, flow_to)
+            else:
+                frames = renderer.render(person, scene, expressions, poses)
             rows += [
                 records.row(
                     frames.image[frame],
-                    clip=f"{person.name}/{scene.name}",
+                    clip=clip,
                     frame=frame,
                     identity=person.name,
                     scene=scene.name,
-                    expression=bank[frame],
-                    pose=frames.pose,
+                    expression=expressions[frame],
+                    pose=frames.pose if poses is None else frames.pose[frame],
                     landmarks=frames.landmarks[frame],
                     split=split,
                     origin=ORIGIN,
                     seed=config.seed,
                 )
-                for frame in range(len(bank))
+                for frame in range(len(expressions))
             ]
     records.write_shard(folder, index, rows)
+
+
+def _motion(config: FacesConfig, number: int, which: int, scene: Scene) -> tuple[np.ndarray, np.ndarray | None]:
+    """Expressions (E, 52) of a clip, and poses (E, 6) where they are not the scene's.
+
+    As the bank does, each of `SEQUENCES` crosses people and scenes: many say and feel the same, each in another pose.
+    """
+    if config.motion == "bank":
+        return expression_bank(config.expressions, config.seed), None
+    sequence = (number + which) % SEQUENCES
+    course = trajectory(
+        config.frames,
+        (config.seed, sequence),
+        KINDS[sequence % len(KINDS)],
+        scene.pose,
+        head_seed=(config.seed, number, which),
+    )
+    return course.expression, course.pose

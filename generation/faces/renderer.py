@@ -2,21 +2,25 @@
 
 A person's mesh (`subject.py`) and textures (`paint.py`) go through Warp kernels (`kernels.py`, `shading.py`): triangles
 into a depth buffer with several samples a pixel, a shadow map, light at the vertices, colour at the samples.
+`Renderer.render` makes pictures; `Renderer.truth` makes the same pictures and what is known about them (`truth.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import warp as wp
 
-from generation.faces import kernels, shading
+from generation.faces import kernels, regions, shading
 from generation.faces.head import EYE, HAIR, SKIN, load_head
-from generation.faces.paint import backdrop, paint
+from generation.faces.paint import backdrop, brow_map, paint
 from generation.faces.people import Person, Scene
 from generation.faces.subject import Subject, subject
+from generation.faces.surface import Surface, surfaces
+from generation.faces.truth import Frames, Truth
 from generation.motion import ACTIONS
 
 SHADOW_MAP = 96
@@ -28,21 +32,28 @@ _UPPER_LIDS = ((36, 37, 38, 39), (42, 43, 44, 45))
 
 
 @dataclass(frozen=True)
-class Frames:
-    """Frames of one clip, E expressions.
+class _Stage:
+    """A person and a scene on the device."""
 
-    image: (E, H, W, 3) uint8; mask: (E, H, W) uint8, share of the pixel that is face, 0 to 255
-    depth: (E, H, W) float32 metres from the camera, 0 where nothing is
-    landmarks: (E, 68, 2) float32 pixels (x, y), pixel centres at integer + 0.5, in iBUG's order; hidden points too
-    expression: (E, 52) float32; pose: (6,) float32, see `generation.motion`
-    """
+    scene: Scene
+    who: Subject
+    mesh: Any
+    paints: Any
+    light: Any
+    background: Any
 
-    image: np.ndarray
-    mask: np.ndarray
-    depth: np.ndarray
-    landmarks: np.ndarray
-    expression: np.ndarray
+
+@dataclass(frozen=True)
+class _Take:
+    """Frames under one camera on the device: pictures, and the buffers that they were made from."""
+
     pose: np.ndarray
+    view: Any
+    screen: Any
+    nearest: Any
+    image: Any
+    mask: Any
+    depth: Any
 
 
 def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:  # (3, 3), in the view's axes
@@ -74,6 +85,14 @@ def _sphere(count: int) -> np.ndarray:  # (count, 3)
 def _values(array: Any) -> np.ndarray:
     """A Warp array as numpy's."""
     return np.asarray(array.numpy())
+
+
+def _joined(parts: list[tuple[np.ndarray, ...]], expressions: np.ndarray, moving: bool) -> Frames:
+    """The frames of several takes."""
+    *pictures, poses = zip(*parts, strict=True)
+    image, mask, depth, landmarks = (np.concatenate(part) for part in pictures)
+    pose = np.stack(poses) if moving else poses[0]
+    return Frames(image, mask, depth, landmarks, np.asarray(expressions, np.float32), pose)
 
 
 class Renderer:
@@ -136,8 +155,9 @@ class Renderer:
         light.reach, light.map_size = _REACH, SHADOW_MAP
         return light
 
-    def _camera(self, who: Subject, scene: Scene) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        pitch, yaw, roll, x, y, scale = scene.pose
+    def _camera(self, who: Subject, scene: Scene, wanted: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """Camera and head in the `wanted` pose (6,), shoulders as in the scene's own; turn, place and exact pose."""
+        pitch, yaw, roll, x, y, scale = (float(number) for number in wanted)
         eyes = who.neutral[self.head.eyes].mean(1)
         depth = scene.lens * float(np.linalg.norm(eyes[1] - eyes[0])) / scale
         turn = rotation(pitch, yaw, roll)
@@ -146,7 +166,7 @@ class Renderer:
         flat = scene.lens * seen[:, :2] / seen[:, 2:]
         pose = np.array([pitch, yaw, roll, *flat.mean(0), scale], np.float32)
         camera = kernels.Camera()
-        lean = rotation(*(scene.body_turn * np.array([pitch, yaw, roll])))
+        lean = rotation(*(scene.body_turn * np.array(scene.pose[:3])))
         camera.turn = wp.mat33(*turn.ravel())
         camera.lean = wp.mat33(*lean.ravel())
         camera.neck = wp.vec3(0.0, 0.12, 0.10)
@@ -183,13 +203,46 @@ class Renderer:
         self._launch(kernels.add_normals, (shape[0], mesh.faces.shape[0]), view, mesh, normals)
         return view, screen, normals
 
-    def render(self, person: Person, scene: Scene, expressions: np.ndarray) -> Frames:
-        """One clip: `expressions` (E, 52) in [0, 1] on one person in one scene."""
+    def render(self, person: Person, scene: Scene, expressions: np.ndarray, poses: np.ndarray | None = None) -> Frames:
+        """One clip: `expressions` (E, 52) in [0, 1] on one person in one scene.
+
+        `poses` (E, 6) holds the head of each frame in a pose of its own; without it all have the scene's.
+        """
+        takes = self._takes(self._stage(person, scene), expressions, poses)
+        return _joined([self._read(take) for take in takes], expressions, moving=poses is not None)
+
+    def truth(self, person: Person, scene: Scene, expressions: np.ndarray, poses: np.ndarray | None = None) -> Truth:
+        """What `render` gives, and regions and surfaces of every frame."""
+        stage = self._stage(person, scene)
+        brows = self._array(brow_map(person, stage.paints.skin.shape[0]).astype(np.float32), float)
+        pictures: list[tuple[np.ndarray, ...]] = []
+        shares: list[np.ndarray] = []
+        seen: list[Surface] = []
+        for take in self._takes(stage, expressions, poses):
+            pictures.append(self._read(take))
+            count = len(pictures[-1][0])
+            share = wp.zeros((count, self.size, self.size, len(regions.REGIONS)), dtype=wp.uint8, device=self.device)
+            inputs = (take.nearest, take.screen, stage.mesh, brows, self.side, share)
+            self._launch(regions.count_regions, share.shape[:3], *inputs)
+            shares.append(_values(share))
+            seen += surfaces(self._centres(take, stage), _values(take.nearest), _values(take.view), stage.who, scene)
+        frames = _joined(pictures, expressions, moving=poses is not None)
+        return Truth(frames, np.concatenate(shares), tuple(seen))
+
+    def _centres(self, take: _Take, stage: _Stage) -> np.ndarray:  # (E, H, W) int64
+        """The depth buffer with one sample a pixel, at its centre."""
+        if self.side == 1:
+            return _values(take.nearest)
+        centres = wp.zeros((take.view.shape[0], self.size, self.size), dtype=wp.int64, device=self.device)
+        screen = self._array(_values(take.screen) / np.array([self.side, self.side, 1], np.float32), wp.vec3)
+        self._launch(kernels.rasterize, (len(centres), len(stage.who.faces)), screen, stage.mesh, stage.paints, centres)
+        return _values(centres)
+
+    def _stage(self, person: Person, scene: Scene) -> _Stage:
         who = subject(self.head, person, scene.neckline, scene.neck_v)
         mesh, paints, light = self._mesh(who), self._paint(person, scene), self._light(scene)
-        camera, turn, at, pose = self._camera(who, scene)
-        origin = wp.vec3(*(turn @ _CENTRE + at))
-        openness = self._openness(who, mesh, paints, camera, origin)
+        camera, turn, at, _ = self._camera(who, scene, np.array(scene.pose))
+        openness = self._openness(who, mesh, paints, camera, wp.vec3(*(turn @ _CENTRE + at)))
         fixed = np.concatenate([self.head.part, np.full(len(openness) - len(self.head.part), HAIR)])
         openness = np.where(
             fixed == SKIN,
@@ -200,24 +253,25 @@ class Renderer:
         background = self._array(
             backdrop(scene.background, scene.backdrop, scene.seed, self.size).astype(np.float32), wp.vec3
         )
-        parts = []
-        for start in range(0, len(expressions), self.block):
-            block = expressions[start : start + self.block]
-            parts.append(self._block(block, mesh, paints, light, camera, origin, turn, background))
-        image, mask, depth, landmarks = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Frames(image, mask, depth, landmarks, np.asarray(expressions, np.float32), pose)
+        return _Stage(scene, who, mesh, paints, light, background)
 
-    def _block(
-        self,
-        expressions: np.ndarray,
-        mesh: Any,
-        paints: Any,
-        light: Any,
-        camera: Any,
-        origin: Any,
-        turn: np.ndarray,
-        background: Any,
-    ) -> tuple[np.ndarray, ...]:
+    def _takes(self, stage: _Stage, expressions: np.ndarray, poses: np.ndarray | None) -> Iterator[_Take]:
+        if poses is None:
+            for start in range(0, len(expressions), self.block):
+                yield self._take(stage, expressions[start : start + self.block], np.array(stage.scene.pose))
+        else:
+            for expression, pose in zip(expressions, poses, strict=True):
+                yield self._take(stage, expression[None], pose)
+
+    def _read(self, take: _Take) -> tuple[np.ndarray, ...]:
+        """Image, mask, depth, landmarks and pose of a take's frames."""
+        landmarks = _values(take.screen)[:, self.head.landmarks, :2] / self.side
+        return _values(take.image), _values(take.mask), _values(take.depth), landmarks, take.pose
+
+    def _take(self, stage: _Stage, expressions: np.ndarray, wanted: np.ndarray) -> _Take:
+        mesh, paints, light = stage.mesh, stage.paints, stage.light
+        camera, turn, at, pose = self._camera(stage.who, stage.scene, wanted)
+        origin = wp.vec3(*(turn @ _CENTRE + at))
         count, vertices, triangles = len(expressions), mesh.bound.shape[0], mesh.faces.shape[0]
         view, screen, normals = self._placed(expressions, mesh, camera)
         fine = self.size * self.side
@@ -241,10 +295,9 @@ class Renderer:
             self._array(part, kind)
             for part, kind in zip(self._eyes(_values(view), turn), (wp.vec4, wp.vec3), strict=True)
         ]
-        inputs = (nearest, screen, view, normals, diffuse, shadow, mesh, paints, light, camera, *eyes, background)
+        inputs = (nearest, screen, view, normals, diffuse, shadow, mesh, paints, light, camera, *eyes, stage.background)
         self._launch(shading.shade, mask.shape, *inputs, image, mask, depth)
-        landmarks = _values(screen)[:, self.head.landmarks, :2] / self.side
-        return _values(image), _values(mask), _values(depth), landmarks
+        return _Take(pose, view, screen, nearest, image, mask, depth)
 
     def _eyes(self, view: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centre and radius of each eyeball in the view (E, 2, 4), and the rim of its upper lid (E, 2, 3).
