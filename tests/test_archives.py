@@ -151,6 +151,8 @@ def test_celeb_df(tmp_path: Path) -> None:
         "Celeb-synthesis/id0_id2_0000",
     }
     assert by_split(index)["validation"] and "no validation split" in index.notes[0]
+    (tmp_path / "Celeb-synthesis" / "id0_id1_0000.mp4").unlink()
+    assert "Celeb-real/id1_0000" in dict(read(tmp_path).dropped)
 
 
 def test_celeb_df_list_that_contradicts_its_folders(tmp_path: Path) -> None:
@@ -291,6 +293,20 @@ def test_plain_folders(tmp_path: Path) -> None:
         name: {f"{split}/{kind}/{split}.mp4" for kind in ("Real", "Fake")}
         for name, split in zip(SPLITS, ("train", "val", "test"), strict=True)
     }
+
+
+@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_part_of_an_archive(name: str, part: int, tmp_path: Path) -> None:
+    """What is left is read, and official test videos stay test videos."""
+    whole = read(BUILD[name](tmp_path), name)
+    files = sorted(path for path in tmp_path.rglob("*") if path.suffix in (".mp4", ".png"))
+    for path in files[part::3]:
+        path.unlink()
+    left = read(tmp_path, name)
+    assert set(by_name(left)) <= {*by_name(whole), *(what for what, _ in whole.dropped)} and len(left.items) > 2
+    if name not in ("folders", "df40"):
+        assert by_split(left)["test"] <= by_split(whole)["test"]
 
 
 @pytest.mark.parametrize(("count", "wanted"), [(270, 8), (32, 32), (7, 32), (100, 1), (33, 32), (0, 4), (1008, 32)])

@@ -123,7 +123,7 @@ def rewrite(name: str, content: str) -> Callable[[Path], object]:
             ["val.json", "missing beside train.json"],
         ),
         ("faceforensics++", rewrite("splits/val.json", '[["071"]]'), ["val.json", "list of pairs"]),
-        ("faceforensics++", rewrite("splits/val.json", '[["071", "054"]]'), ["071 is in another split file"]),
+        ("faceforensics++", rewrite("splits/val.json", '[["071", "054"]]'), ["'071' is in another split file"]),
         (
             "celeb-df",
             lambda root: (root / "List_of_testing_videos.txt").unlink(),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from generation.faces.archives import celeb_df, deepfakebench, df40, dfdc, faceforensics, plain
 from generation.faces.archives.files import Tree, frames_in
-from generation.faces.archives.items import Findings, Index, Item, even_frames
+from generation.faces.archives.items import Findings, Index, Item, even_frames, one_line
 from generation.faces.archives.splits import settle
 from generation.faces.archives.terms import TERMS, Origin, confirmed
 from generation.records import UserError
@@ -117,7 +117,7 @@ def read_archive(name: str, root: Path, origin: Origin, select: Sequence[str] = 
     tree = Tree(root)
     findings = archive.read(tree)
     items = settle(findings)
-    dropped = sorted({*findings.dropped, *tree.refused})
+    dropped = sorted({(one_line(what), one_line(why)) for what, why in (*findings.dropped, *tree.refused)})
     chosen = [item for item in items if not select or any(fnmatchcase(item.name, pattern) for pattern in select)]
     if not items:
         why = f"the first reason: {dropped[0][0]}: {dropped[0][1]}" if dropped else f"expected is {archive.layout}"

@@ -57,6 +57,7 @@ def read(tree: Tree) -> Findings:
             )
     for key in test:
         findings.drop(key, f"in {LIST}, but missing")
+        findings.test_people |= {*_people(key.rpartition("/")[2])}
     return findings
 
 

@@ -91,7 +91,7 @@ def _splits(tree: Tree, base: Path) -> dict[str, str]:
         for pair in _pairs(folder / name):
             for person in pair:
                 if splits.setdefault(f"ff-{person}", split) != split:
-                    raise UserError(f"{folder / name}: {person} is in another split file too; fetch the files again")
+                    raise UserError(f"{folder / name}: {person!r} is in another split file too; fetch the files again")
     return splits
 
 

@@ -74,14 +74,24 @@ class Found:
 
 @dataclass
 class Findings:
-    """What a reader collects; see `Index`."""
+    """What a reader collects; see `Index`.
+
+    test_people: of official test videos that are not there; they are kept out of the other splits all the same
+    """
 
     found: list[Found] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    test_people: set[str] = field(default_factory=set)
 
     def drop(self, name: str, reason: object) -> None:
         self.dropped.append((name, str(reason)))
+
+
+def one_line(text: str) -> str:
+    """Text out of a list that may hold anything, fit for a report."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:400]) or "(no name)"
+    return shown if len(text) <= 400 else f"{shown}..."
 
 
 def even_frames(count: int, wanted: int) -> list[int]:

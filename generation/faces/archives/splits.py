@@ -28,7 +28,7 @@ def settle(findings: Findings) -> list[Item]:
     4. What shows people of two splits goes, official test videos excepted.
     """
     videos = _named_once(_listed_once(findings), findings)
-    owner: dict[str, str] = {}
+    owner = dict.fromkeys(findings.test_people, "test")
     for split in _RANK:
         for video in videos:
             if video.split == split:
@@ -97,7 +97,9 @@ def _listed_once(findings: Findings) -> list[Found]:
 def _named_once(videos: list[Found], findings: Findings) -> list[Found]:
     names: dict[str, Found] = {}
     for video in videos:
-        if names.setdefault(video.name, video) is not video:
+        if not (video.name.isprintable() and "".join(video.people).isprintable()):
+            findings.drop(video.name, "its name holds characters that cannot be printed")
+        elif names.setdefault(video.name, video) is not video:
             findings.drop(video.name, f"another video has this name: {names[video.name].media.name}")
     return list(names.values())
 
