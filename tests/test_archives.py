@@ -10,7 +10,6 @@ import pytest
 from archive_trees import (
     BUILD,
     METHODS,
-    PAIRS,
     by_name,
     by_split,
     celeb_df,
@@ -86,20 +85,6 @@ def test_faceforensics_with_one_method_only(method: str, tmp_path: Path) -> None
     assert len(index.items) == 16 and {item.method for item in index.items} == {"", method}
 
 
-def test_faceforensics_without_split_files_keeps_pairs_together(tmp_path: Path) -> None:
-    faceforensics(tmp_path)
-    for path in (tmp_path / "splits").iterdir():
-        path.unlink()
-    index = read(tmp_path)
-    assert len(index.items) == 40 and index.dropped == []
-    assert "github.com/ondyari/FaceForensics" in index.notes[0] and "no official split" in index.notes[1]
-    assert all(by_split(index).values())
-    splits = {item.identity: item.split for item in index.items}
-    for pairs in PAIRS.values():
-        for one, other in pairs:
-            assert splits[f"ff-{one}"] == splits[f"ff-{other}"]
-
-
 def test_faceforensics_drops_what_no_split_file_names(tmp_path: Path) -> None:
     faceforensics(tmp_path, methods=("Deepfakes",))
     folder = tmp_path / "manipulated_sequences" / "Deepfakes" / "c23" / "videos"
@@ -110,26 +95,6 @@ def test_faceforensics_drops_what_no_split_file_names(tmp_path: Path) -> None:
     dropped = dict(read(tmp_path).dropped)
     assert set(dropped) == {f"Deepfakes/c23/{name}" for name in ("071_003", "555_556", "notes")}
     assert "not together" in dropped["Deepfakes/c23/071_003"] and "071_054" in dropped["Deepfakes/c23/notes"]
-
-
-def test_deepfakedetection_videos_are_split_by_actor(tmp_path: Path) -> None:
-    faceforensics(tmp_path, methods=())
-    for actor in range(1, 9):
-        put(tmp_path / "original_sequences/actors/c23/videos" / f"{actor:02}__walking.mp4")
-        other = actor % 8 + 1
-        video = f"{actor:02}_{other:02}__walking__ABCDEFGH.mp4"
-        put(tmp_path / "manipulated_sequences/DeepFakeDetection/c23/videos" / video)
-    index = read(tmp_path)
-    items = by_name(index)
-    assert items["actors/c23/01__walking"].identity == "dfd-01"
-    splits = {name: item.split for name, item in items.items() if name.startswith("actors")}
-    assert set(splits.values()) == set(SPLITS) and len(splits) == 8
-    for name, item in items.items():
-        if name.startswith("DeepFakeDetection"):
-            target, source = name.split("/")[2][:5].split("_")
-            assert item.identity == f"dfd-{target}"
-            assert item.split == splits[f"actors/c23/{target}__walking"] == splits[f"actors/c23/{source}__walking"]
-    assert all("a person is in one split only" in reason for _, reason in index.dropped) and index.dropped
 
 
 def test_celeb_df(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ number. One video in several files or lists is one video; see `splits` for what 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,8 @@ from generation.records import UserError
 
 PLACES = ("", "dataset_json", "preprocessing/dataset_json")
 ENTRY = ("label", "frames", "masks")
-KEPT = 3
-"""Of a path's parts, these last are never skipped: a frame is known by its folder and that folder's folder."""
+KEPT = 2
+"""So many folders of a frame's path are never skipped: its own and that folder's folder."""
 
 
 def recognise(tree: Tree) -> bool:
@@ -88,6 +89,8 @@ def _read_list(videos: Any, archive: str, label: str, split: str, frames: _Frame
             findings.found.append(found)
         except UnusableError as reason:
             findings.drop("/".join((archive, label, *keys)), reason)
+            if keys and SPLIT_NAMES[split.lower()] == "test":
+                findings.test_people |= {*_people(archive, keys[-1], entry)}
 
 
 def _videos(node: Any, where: str, findings: Findings) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -124,18 +127,23 @@ def _found(
         raise UnusableError(f"stands under {label}, but its label is {entry['label']!r}")
     paths = frames.read(entry.get("frames"), "/".join((*where, *keys)), findings)
     video = keys[-1] if keys else paths[0].parent.name
-    people = people_in(video, f"{archive} {entry['frames'][0]}")
     single = len(paths) == 1
     return Found(
         paths[0] if single else paths[0].parent,
         forged,
         method_of(label, archive) if forged else "",
         "/".join((*where, *(keys or (video,)))),
-        people if people != (video,) else (f"{archive}-{video}",),
+        _people(archive, video, entry),
         split=split,
         frames=None if single else paths,
         mask=frames.mask(entry.get("masks"), paths[0]) if forged else None,
     )
+
+
+def _people(archive: str, video: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    listed = entry.get("frames")
+    people = people_in(video, f"{archive} {listed[0] if isinstance(listed, list) and listed else ''}")
+    return people if people != (video,) else (f"{archive}-{video}",)
 
 
 class _Frames:
@@ -143,17 +151,17 @@ class _Frames:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._skipped: dict[tuple[str, ...], int] = {}
+        self._places: dict[str, list[Path]] = {}
 
     def read(self, listed: object, name: str, findings: Findings) -> tuple[Path, ...]:
         """The frames that are there, by number; those that are not are noted. Raises `UnusableError` if none is."""
         if not isinstance(listed, list) or not listed:
             raise UnusableError("has no list of frames")
-        found: list[Path] = []
+        found: set[Path] = set()
         lost: list[str] = []
         for text in listed:
             try:
-                found.append(self._locate(text))
+                found.add(self._locate(text))
             except UnusableError as reason:
                 lost.append(f"{text}: {reason}")
         if lost:
@@ -161,21 +169,25 @@ class _Frames:
             if not found:
                 raise UnusableError(said)
             findings.drop(f"{name} (in part)", said)
-        return tuple(sorted(set(found), key=lambda path: (path.parent, natural(path.name))))
+        return tuple(sorted(found, key=lambda path: (str(path.parent), natural(path.name))))
 
     def _locate(self, text: object) -> Path:
         if not isinstance(text, str):
             raise UnusableError("is no path")
-        parts = self._tree.parts(text)
-        longest = max(0, len(parts) - KEPT)
-        known = self._skipped.get(parts[:-1])
-        for start in range(longest + 1) if known is None else (known,):
-            path = self._tree.root.joinpath(*parts[start:])
-            if self._tree.has(path) and path.suffix.lower() in IMAGES:
-                self._skipped[parts[:-1]] = start
-                return path
+        folder, _, name = text.replace("\\", "/").rpartition("/")
+        if folder not in self._places:
+            self._places[folder] = self._folders(self._tree.parts(text)[:-1])
+        for place in self._places[folder]:
+            if self._tree.entries(place).get(name) is False and os.path.splitext(name)[1].lower() in IMAGES:
+                return place / name
         self._tree.locate(text)
         raise UnusableError("is no image")
+
+    def _folders(self, parts: tuple[str, ...]) -> list[Path]:
+        """Where a folder may lie, with none, one or more of its leading parts skipped."""
+        skips = range(max(0, len(parts) - KEPT) + 1)
+        places = [self._tree.root.joinpath(*parts[skip:]) for skip in skips]
+        return [place for place in places if self._tree.entries(place)]
 
     def mask(self, listed: object, frame: Path) -> Path | None:
         """The folder of the masks: where the list says, else beside `frames`, for c23 if not for this compression."""

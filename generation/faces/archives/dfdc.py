@@ -41,18 +41,19 @@ def read(tree: Tree) -> Findings:
             findings.drop(tree.relative(folder), error)
             continue
         media = tree.media(folder)
+        where = f"{tree.relative(folder)}/".removeprefix("./")
         for listed, entry in entries.items():
-            name = f"{folder.name}/{stem(listed)}"
+            name = f"{where}{stem(listed)}"
             try:
                 tree.parts(listed)
                 path = media.pop(stem(listed), None)
                 if path is None:
                     raise UnusableError("missing")
-                findings.found.append(_found(name, path, entry, folder))
+                findings.found.append(_found(name, path, entry))
             except UnusableError as reason:
                 findings.drop(name, reason)
         for rest in media:
-            findings.drop(f"{folder.name}/{rest}", f"has no label in {METADATA} or {LABELS}")
+            findings.drop(f"{where}{rest}", f"has no label in {METADATA} or {LABELS}")
     return findings
 
 
@@ -89,20 +90,20 @@ def _mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _found(name: str, path: Path, entry: object, folder: Path) -> Found:
+def _found(name: str, path: Path, entry: object) -> Found:
     if not isinstance(entry, dict):
         raise UnusableError("its entry is no group of keys")
     label = label_of(entry.get("label", entry.get("is_fake")))
     original = entry.get("original")
     person = stem(original) if label and isinstance(original, str) and original else stem(path.name)
-    return Found(path, label, "DFDC" if label else "", name, (f"dfdc-{person}",), split=_split(entry, "split", folder))
+    folders = [SPLIT_NAMES.get(part.lower()) for part in name.split("/")[:-1]]
+    split = next((part for part in folders if part in ("validation", "test")), None) or _split(entry.get("split"))
+    return Found(path, label, "DFDC" if label else "", name, (f"dfdc-{person}",), split=split)
 
 
-def _split(entry: dict[str, Any], key: str, folder: Path | None = None) -> str:
-    """From the folder's name, else from the entry; what neither says is for training."""
-    said = entry.get(key)
-    named = SPLIT_NAMES.get(folder.name.lower()) if folder else None
-    return named or SPLIT_NAMES.get(said.lower() if isinstance(said, str) else "", "train")
+def _split(said: object) -> str:
+    """What a list says; what it does not say is for training."""
+    return SPLIT_NAMES.get(said.lower() if isinstance(said, str) else "", "train")
 
 
 def recognise_preview(tree: Tree) -> bool:
@@ -139,5 +140,5 @@ def _found_preview(tree: Tree, base: Path, name: str, listed: str, entry: object
         folder if label else "",
         name,
         tuple(dict.fromkeys(f"dfdcp-{person}" for person in people)),
-        split=_split(entry, "set"),
+        split=_split(entry.get("set")),
     )

@@ -86,7 +86,7 @@ class Tree:
             raise UserError(f"{root}: no such folder; set data.root to the folder of the archive")
         self.root = root.resolve()
         self.refused: list[tuple[str, str]] = []
-        self._given = root.absolute()
+        self._prefixes = tuple(f"{path.as_posix()}/" for path in (self.root, root.absolute()))
         self._known: dict[Path, dict[str, bool]] = {}
 
     def relative(self, path: Path) -> str:
@@ -173,8 +173,8 @@ class Tree:
         Raises `UnusableError` for one that climbs out, or that no file can have.
         """
         path = text.replace("\\", "/")
-        for root in (self.root, self._given):
-            path = path.removeprefix(f"{root.as_posix()}/")
+        for prefix in self._prefixes:
+            path = path.removeprefix(prefix)
         parts = tuple(part for part in path.split("/") if part not in ("", "."))
         if path.startswith("/") or _DRIVE.match(path):
             raise UnusableError(f"{text!r} is an absolute path outside the archive's folder; refused")

@@ -79,11 +79,15 @@ def _listed_once(findings: Findings) -> list[Found]:
     for video in findings.found:
         listed.setdefault(os.path.realpath(video.media), []).append(video)
     splits = {media: {video.split for video in same} - {""} for media, same in listed.items()}
-    validation = [those for those in splits.values() if "validation" in those]
-    if validation and all(len(those) > 1 for those in validation):
-        findings.notes.append("the validation list only repeats videos of the other lists and was left out")
-        for those in validation:
-            those.discard("validation")
+    validation: dict[str, list[set[str]]] = {}
+    for media, same in listed.items():
+        if "validation" in splits[media]:
+            validation.setdefault(same[0].name.partition("/")[0], []).append(splits[media])
+    for archive, lists in validation.items():
+        if all(len(those) > 1 for those in lists):
+            findings.notes.append(f"{archive}: its validation list only repeats the other lists and was left out")
+            for those in lists:
+                those.discard("validation")
     videos = []
     for media, same in listed.items():
         if len({video.label for video in same}) > 1:
@@ -104,22 +108,27 @@ def _named_once(videos: list[Found], findings: Findings) -> list[Found]:
     return list(names.values())
 
 
-def _groups(videos: Iterable[Found]) -> list[set[str]]:
-    """People who stay together because a forgery shows both; in an order that depends on their names alone.
+def _groups(videos: Iterable[Found]) -> tuple[list[set[str]], list[set[str]]]:
+    """People who stay together because a forgery shows both: groups with forgeries, and groups without, each in an
+    order that depends on their names alone.
 
-    Where nearly everybody is connected to everybody, people stand alone, and forgeries across splits are lost.
+    A group larger than a split should be, where nearly everybody is connected to everybody, falls apart: people stand
+    alone, and forgeries across splits are lost.
     """
     group: dict[str, set[str]] = {}
+    forged: set[str] = set()
     for video in videos:
         joined = set().union(*(group.get(person, {person}) for person in video.people))
         for person in joined:
             group[person] = joined
-    whole = {min(those): those for those in group.values()}
+        if video.label:
+            forged.update(video.people)
     groups: list[set[str]] = []
-    for those in whole.values():
-        connected = len(those) > max(2, len(group) / 2)
-        groups.extend([{person} for person in those] if connected else [those])
-    return sorted(groups, key=lambda those: hashlib.sha256(min(those).encode("utf-8", "replace")).digest())
+    for those in {min(those): those for those in group.values()}.values():
+        too_large = len(those) > max(3, SHARES["test"] * len(group))
+        groups.extend([{person} for person in those] if too_large else [those])
+    groups.sort(key=lambda those: hashlib.sha256(min(those).encode()).digest())
+    return [those for those in groups if those & forged], [those for those in groups if not those & forged]
 
 
 def _draw(videos: list[Found], owner: dict[str, str], findings: Findings) -> None:
@@ -127,43 +136,47 @@ def _draw(videos: list[Found], owner: dict[str, str], findings: Findings) -> Non
     undecided = [video for video in videos if not video.split]
     if not undecided:
         return
-    counts = dict.fromkeys(SPLITS, 0)
-    drawn = 0
-    groups = _groups(undecided)
-    people = sum(len(those) for those in groups)
-    for those in groups:
-        placed = {owner[person] for person in those if person in owner}
-        split = next((split for split in _RANK if split in placed), None)
-        if split is None:
-            # one group for each split first, then whatever lacks most
-            lack = {split: SHARES[split] * people - counts[split] for split in SPLITS}
-            split = SPLITS[drawn] if drawn < len(SPLITS) else max(SPLITS, key=lack.__getitem__)
-            counts[split] += len(those)
-            drawn += 1
-        for person in those:
-            owner.setdefault(person, split)
+    total = dict.fromkeys(SPLITS, 0)
+    for groups in _groups(undecided):
+        people = sum(len(those) for those in groups)
+        counts = dict.fromkeys(SPLITS, 0)
+        order = iter(SPLITS)  # one group for each split first, then whatever lacks most
+        for those in groups:
+            placed = {owner[person] for person in those if person in owner}
+            split = next((split for split in _RANK if split in placed), None)
+            if split is None:
+                lack = {split: SHARES[split] * people - counts[split] for split in SPLITS}
+                split = next(order, None) or max(SPLITS, key=lack.__getitem__)
+                counts[split] += len(those)
+                total[split] += len(those)
+            for person in those:
+                owner.setdefault(person, split)
     findings.notes.append(
-        f"{len(undecided)} videos have no official split: {people} people were drawn into "
-        + ", ".join(f"{split} {count}" for split, count in counts.items())
-        + " by their names, the two of a forgery together where that is possible"
+        f"{len(undecided)} videos have no official split: their people were drawn by name, "
+        + ", ".join(f"{split} {count}" for split, count in total.items())
+        + "; the two of a forgery stay together where that is possible"
     )
 
 
 def _carve_validation(videos: list[Found], owner: dict[str, str], findings: Findings) -> bool:
     """Whether validation people were drawn out of train, because the archive has none."""
+    if "validation" in owner.values():
+        return False
     people = {person for person, split in owner.items() if split == "train"}
     train = [video for video in videos if video.split == "train" and people.issuperset(video.people)]
-    groups = _groups(train)
-    if "validation" in owner.values() or len(groups) < 2:
-        return False
-    wanted = SHARES["validation"] / (1 - SHARES["test"]) * sum(len(those) for those in groups)
     chosen: set[str] = set()
-    for those in groups[:-1]:
-        if not chosen or len(chosen | those) <= wanted:
-            chosen |= those
+    for groups in _groups(train):
+        wanted = SHARES["validation"] / (1 - SHARES["test"]) * sum(len(those) for those in groups)
+        drawn: set[str] = set()
+        for those in groups[:-1]:
+            if not drawn or len(drawn | those) <= wanted:
+                drawn |= those
+        chosen |= drawn
+    if not chosen:
+        return False
     owner.update(dict.fromkeys(chosen, "validation"))
     findings.notes.append(
         f"the archive has no validation split of its own: {len(chosen)} of {len(people)} training people were drawn "
-        "for it by their names"
+        "for it by name"
     )
     return True
