@@ -250,6 +250,8 @@ def test_plain_folders(tmp_path: Path) -> None:
     items = by_name(read(folders(tmp_path)))
     assert set(items) == {*(f"real/{n}.mp4" for n in "abc"), *(f"fake/{n}" for n in "abc"), "real/7.png"}
     assert items["fake/a"].identity == items["real/a.mp4"].identity
+    put(tmp_path / "df" / "c.png")
+    assert ("df/", "neither real nor fake; not read") in read(tmp_path).dropped
     official = tmp_path / "official"
     for split in ("train", "val", "test"):
         put(official / split / "Real" / f"{split}.mp4")

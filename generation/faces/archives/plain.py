@@ -20,26 +20,29 @@ LABELS = {"real": 0, "fake": 1}
 
 
 def recognise(tree: Tree) -> bool:
-    return any(_folders(tree))
+    return any(folder.name.lower() in LABELS for _, folder in _folders(tree))
 
 
 def read(tree: Tree) -> Findings:
     findings = Findings()
     for split, folder in _folders(tree):
-        label = LABELS[folder.name.lower()]
+        label = LABELS.get(folder.name.lower())
+        if label is None:
+            findings.drop(f"{tree.relative(folder)}/", "neither real nor fake; not read")
+            continue
         for path in videos_in(tree, folder):
             shown = path.relative_to(folder).as_posix()
-            name = path.relative_to(tree.root).as_posix()
+            name = tree.relative(path)
             person = Path(shown).with_suffix("").as_posix() if path.suffix.lower() in IMAGES | VIDEOS else shown
             findings.found.append(Found(path, label, "fake" if label else "", name, (person,), split=split))
     return findings
 
 
 def _folders(tree: Tree) -> Iterator[tuple[str, Path]]:
+    """(split, folder) of what should be real or fake."""
     for folder in tree.folders(tree.root):
-        if folder.name.lower() in LABELS:
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split is None:
             yield "", folder
-        elif folder.name.lower() in SPLIT_NAMES:
-            for child in tree.folders(folder):
-                if child.name.lower() in LABELS:
-                    yield SPLIT_NAMES[folder.name.lower()], child
+        else:
+            yield from ((split, child) for child in tree.folders(folder))
