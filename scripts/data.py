@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from generation.faces.footage import LondonConfig, photo_records
+from generation.faces.london import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import check_splits

@@ -19,17 +19,9 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from generation import records
-from generation.faces.footage import (
-    EYE_DISTANCE,
-    EYE_HEIGHT,
-    IBUG_68,
-    FaceReader,
-    LondonConfig,
-    face_crop,
-    landmarker_file,
-    photo_records,
-    pose_of,
-)
+from generation.faces.alignment import EYE_DISTANCE, EYE_HEIGHT, face_crop
+from generation.faces.landmarks import IBUG_68, FaceReader, landmarker_file, pose_of
+from generation.faces.london import LondonConfig, photo_records
 from generation.motion import ACTIONS, POSE, mirror
 from generation.pairs import _MIRRORED_LANDMARKS
 from generation.records import UserError
@@ -290,7 +282,7 @@ def test_landmarker_is_found_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_p
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return subprocess.run(
-        [sys.executable, "-c", f"from pathlib import Path\nfrom generation.faces.footage import *\n{code}"],
+        [sys.executable, "-c", f"from pathlib import Path\nfrom generation.faces.landmarks import *\n{code}"],
         env={**kept, **environment},
         cwd=ROOT,
         capture_output=True,
