@@ -1,19 +1,22 @@
-"""Landmarks and Motion: what MediaPipe reads off a face.
+"""Landmarks and Motion: what MediaPipe reads off a face, and landmarks as the field's reference, FAN, reads them.
 
 MediaPipe's Face Landmarker (https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker, Apache-2.0) finds
 478 points, 51 ARKit facial actions and the head's rotation. It has no score for `tongueOut`, which is read as 0.
+FAN (Bulat and Tzimiropoulos 2017) comes with the package face_alignment.
 """
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import torch
 
-from generation.faces.weights import LANDMARKER, weights_file
+from generation.faces.weights import LANDMARKER, YUNET, weights_file
 from generation.motion import ACTIONS
 from generation.records import UserError
 
@@ -128,3 +131,50 @@ def pose_of(matrix: np.ndarray, eyes: np.ndarray, width: int, height: int) -> np
     x, y = (eyes.mean(0) - (width / 2, height / 2)) / half
     scale = np.linalg.norm(eyes[1] - eyes[0]) / half / foreshortening
     return np.array([pitch, yaw, roll, x, y, scale])
+
+
+class FanReader:
+    """FAN's 68 landmarks through the package face_alignment, its own face detector being YuNet: about a second a face
+    on the CPU.
+
+    Making one raises `UserError` where the package or its weights (96 MB) cannot be had.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import face_alignment
+            from face_alignment.api import models_urls
+        except ImportError as error:
+            raise UserError(
+                f"data.landmarks=face_alignment needs that package ({error}); pip install 'vicious-cycle[footage]'"
+            ) from error
+        url = models_urls["2DFAN-4"]
+        path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        detector = str(weights_file(YUNET))
+        try:
+            self._network = face_alignment.FaceAlignment(
+                face_alignment.LandmarksType.TWO_D,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                compile=False,
+                face_detector="yunet",
+                face_detector_kwargs={"path_to_detector": detector},
+            )
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"{path}: the weights of face_alignment's FAN are not there (or damaged) and could not be downloaded "
+                f"({error}); fetch {url} by hand and put it there, or use data.landmarks=mediapipe"
+            ) from error
+
+    def read(self, image: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:  # uint8 (H, W, 3) -> (68, 2) float32
+        """Landmarks of the face whose box is nearest around the midpoint of the eyes, None where none lies around it.
+
+        eyes: (2, 2) pixels, see `Reading`
+        """
+        middle = eyes.mean(0)
+        boxes = [np.asarray(box) for box in self._network.face_detector.detect_from_image(image.copy())]
+        around = [box for box in boxes if (box[:2] <= middle).all() and (middle <= box[2:4]).all()]
+        if not around:
+            return None
+        box = min(around, key=lambda box: float(np.linalg.norm((box[:2] + box[2:4]) / 2 - middle)))
+        (points,) = self._network.get_landmarks_from_image(image, detected_faces=[box])
+        return np.asarray(points, np.float32)
