@@ -129,11 +129,11 @@ def steady_squares(points: np.ndarray, seconds: np.ndarray) -> list[Square]:
 
 
 def _smooth(values: np.ndarray, seconds: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian mean over time, whatever the frames' spacing."""
+    """Gaussian mean over time, whatever the frames' spacing; movement goes on beyond both ends as it was there."""
     step = deviation / 8
     even = np.arange(seconds[0], seconds[-1] + step, step)
-    smooth = gaussian_filter1d(np.interp(even, seconds, values), 8.0, mode="nearest")
-    return np.asarray(np.interp(seconds, even, smooth))
+    padded = np.pad(np.interp(even, seconds, values), 32, mode="reflect", reflect_type="odd")
+    return np.asarray(np.interp(seconds, even, gaussian_filter1d(padded, 8.0)[32:-32]))
 
 
 _ARCFACE = np.array(

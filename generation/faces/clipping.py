@@ -194,7 +194,7 @@ class Clipper:
             starts = cuts.cut(small)
             if starts:
                 tracker.cut(frame.index - 1)
-            if starts or frame.seconds - looked >= LOOK_SECONDS:
+            if starts or frame.seconds - looked >= LOOK_SECONDS - 1e-6:
                 looked = frame.seconds
                 sights = self._finder.find_all(frame) if media.still else self._finder.find(frame)
                 image = frame.image() if sights else small

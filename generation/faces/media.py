@@ -296,7 +296,7 @@ def _hybrid_log_gamma(signal: np.ndarray) -> np.ndarray:
     """ITU-R BT.2100 HLG, over the light of a signal of .75."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
-    return light / ((np.exp((0.75 - c) / a) + b) / 12)
+    return np.asarray(light / ((np.exp((0.75 - c) / a) + b) / 12))
 
 
 _SIGNAL = np.arange(256) / 255
