@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,13 @@ def photo() -> np.ndarray:
 
 
 @pytest.fixture
+def yunet() -> Path:
+    return shared(f"weights/yunet/{YUNET.name}")
+
+
+@pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No weights but the shared YuNet, and no way to fetch any."""
+    """No weights, and no way to fetch any."""
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -44,11 +50,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_fan_that_cannot_be_had(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fan_that_cannot_be_had(yunet: Path, offline: Path) -> None:
     pytest.importorskip("face_alignment")
-    lent = offline / "shared" / "weights" / "yunet" / YUNET.name
-    lent.parent.mkdir(parents=True)
-    lent.write_bytes(b"FAN comes first, it is not opened")
+    (offline / "cache").mkdir()
+    shutil.copy(yunet, offline / "cache")
     checkpoint = offline / "torch" / "hub" / "checkpoints" / "2DFAN4-11f355bf06.pth.tar"
     with pytest.raises(UserError) as error:
         FanReader()
@@ -64,7 +69,7 @@ def test_fan_that_cannot_be_had(offline: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_fan_reads_the_face_that_yunet_finds(
     photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stock class with its real YuNet; the landmark network's weights are random, so only its plumbing is tested."""
+    """The stock class with its real YuNet; the landmark network's weights are random."""
     package = pytest.importorskip("face_alignment")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     checkpoint = tmp_path / "hub" / "checkpoints" / "2DFAN4-11f355bf06.pth.tar"

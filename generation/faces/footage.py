@@ -151,12 +151,15 @@ def ingest(
     processes: int = 1,
     progress: Progress | None = None,
     others: Sequence[str] = (),
+    parts: Path | None = None,
 ) -> dict[str, Any]:
     """Write the clips of all items to `folder` as records, with `REPORT`, `SHEET` and `TIMES` beside them.
 
     A file that cannot be read is told in the report and stops nothing. The records do not depend on the number of
     `processes`; with more than one, a file that makes a decoder crash costs its process alone. A folder that already
     holds the same stays as it is. `progress` takes (steps done, steps in all), two steps a file.
+    `others` are names of files that were left alone, for the report. `parts` is where finished files are kept, None for
+    `footage` in `VICIOUS_CYCLE_CACHE`.
 
     Returns what the report holds, and in `read` how many files were read now. Raises `UserError` where no face is
     found in any.
@@ -178,7 +181,7 @@ def ingest(
         kind = {"faces": "footage", **_settings(config, IngestConfig), "files": _digest([*keys, *others]), **networks}
         if records.finished(folder, kind):
             return {**json.loads((folder / REPORT).read_bytes()), "read": 0}
-        places = [records.cache_folder() / "footage" / key for key in keys]
+        places = [(parts or records.cache_folder() / "footage") / key for key in keys]
         left = [index for index, place in enumerate(places) if not (place / REPORT).is_file()]
         for _ in range(len(items) - len(left)):
             tell()
