@@ -356,6 +356,14 @@ def test_nothing_to_ingest(tmp_path: Path, root: str | None, said: str) -> None:
         files_in(None if root is None else str(tmp_path / root))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_names_that_are_no_text_and_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    files, others = files_in(str(tmp_path))
+    assert [file.name for file in files] == ["caf\\xe9.png"] and others == ["pipe.mp4"]
+
+
 def test_no_face_anywhere_is_told_with_the_reason(clipper: Clipper, tmp_path: Path) -> None:
     Image.fromarray(scene()).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"no face in 1 files.*ingest_report\.json.*a\.png: no face found in 1 frame$"):

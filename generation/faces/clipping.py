@@ -6,12 +6,14 @@ more than one frame, and a few rows of every clip, are held at a time.
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+import av
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -97,8 +99,8 @@ class _Plan:
     track: Track
     points: np.ndarray  # (N, 5, 2)
     squares: list[Square]
-    chosen: np.ndarray  # (K,) numbers of frames
-    shown: np.ndarray  # (K', ) those of them on the contact sheet
+    chosen: frozenset[int]  # numbers of frames
+    shown: frozenset[int]  # those of them on the contact sheet
 
     def __post_init__(self) -> None:
         self._writer: pq.ParquetWriter | None = None
@@ -181,7 +183,9 @@ class Clipper:
             if plans:
                 self._write(plans, media, item, origin, seed)
                 self._tell(plans, media.still, entry)
-        except (MediaError, OSError) as error:
+        except (MediaError, av.FFmpegError, cv2.error, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise  # nothing is wrong with the file
             entry["dropped"].append(str(error))
         return entry
 
@@ -226,9 +230,10 @@ class Clipper:
                 continue
             chosen = frames[_even(len(frames), self._config.frames or len(frames))]
             shown = chosen[_even(len(chosen), STRIP_FRAMES)]
+            wanted = frozenset(chosen.tolist()), frozenset(shown.tolist())
             number = len(plans)
             name, path = f"{item.name}#{number}", folder / f"{number:03d}.parquet"
-            plans.append(_Plan(name, path, track, points, squares, chosen, shown))
+            plans.append(_Plan(name, path, track, points, squares, *wanted))
         return plans
 
     def _write(self, plans: list[_Plan], media: Media, item: Item, origin: str, seed: int) -> None:

@@ -120,8 +120,8 @@ def files_in(root: str | None) -> tuple[list[File], list[str]]:
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(folder, name)
-            shown = path.relative_to(top).as_posix()
-            if path.suffix.lower() in PHOTOS + VIDEOS:
+            shown = os.fsencode(path.relative_to(top).as_posix()).decode("utf-8", "backslashreplace")
+            if path.suffix.lower() in PHOTOS + VIDEOS and path.is_file():
                 media.append(File(path, shown))
             else:
                 others.append(shown)
