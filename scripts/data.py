@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from generation.faces.footage import FootageConfig, footage_records
 from generation.faces.london import LondonConfig, photo_records
@@ -43,6 +43,11 @@ SOURCES: dict[str, Source] = {
     "london": Source(LondonConfig, _photos),
     "footage": Source(FootageConfig, _footage),
 }
+
+
+def apart_from_data(config: DictConfig) -> DictConfig:
+    """The configuration without what describes the faces: `data`, and the `origin` that comes with footage."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("data", "origin")])
 
 
 def records_folder(name: str, config: Any) -> Path:
