@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -314,3 +315,18 @@ def test_reader_leaves_no_error_at_exit() -> None:
     model = shared("weights/mediapipe/face_landmarker.task")
     done = run_python(f"reader = FaceReader(Path({str(model)!r}))\nwith reader: pass")
     assert done.returncode == 0 and "Exception ignored" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="there is no SIGPROF here")
+def test_a_training_between_two_readers_does_not_end_the_process() -> None:
+    """Lightning sets all signals to what Python knows of them; MediaPipe's timers go on sending theirs."""
+    model = shared("weights/mediapipe/face_landmarker.task")
+    code = f"""
+import os, signal
+with FaceReader(Path({str(model)!r})):
+    signal.signal(signal.SIGPROF, signal.getsignal(signal.SIGPROF))
+    os.kill(os.getpid(), signal.SIGPROF)
+    print("alive")
+"""
+    done = run_python(code)
+    assert done.returncode == 0 and "alive" in done.stdout, done.returncode

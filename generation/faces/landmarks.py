@@ -8,6 +8,8 @@ FAN (Bulat and Tzimiropoulos 2017) comes with the package face_alignment.
 from __future__ import annotations
 
 import pickle
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +90,7 @@ class FaceReader:
             raise UserError(
                 f"{model}: not a face landmarker that MediaPipe can open; replace it by {LANDMARKER.url}"
             ) from error
+        _ignore_profiling()
         return self
 
     def __exit__(
@@ -113,6 +116,18 @@ class FaceReader:
             landmarks=points[list(IBUG_68)].astype(np.float32),
             eyes=eyes.astype(np.float32),
         )
+
+
+def _ignore_profiling() -> None:
+    """Ignore SIGPROF for Python too, where nobody handles it.
+
+    MediaPipe's threads have timers that send it, and MediaPipe ignores it behind Python's back. Lightning, when a
+    training ends, sets every signal to what Python knows of it: to the default, by which the next tick ends the process.
+    """
+    if not hasattr(signal, "SIGPROF") or threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGPROF) is signal.SIG_DFL:
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
 
 
 def pose_of(matrix: np.ndarray, eyes: np.ndarray, width: int, height: int) -> np.ndarray:
