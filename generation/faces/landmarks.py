@@ -122,7 +122,7 @@ def _ignore_profiling() -> None:
     """Ignore SIGPROF for Python too, where nobody handles it.
 
     MediaPipe's threads have timers that send it, and MediaPipe ignores it behind Python's back. Lightning, when a
-    training ends, sets every signal to what Python knows of it: to the default, by which the next tick ends the process.
+    training ends, sets every signal to what Python knows of it: to the default, by which a tick ends the process.
     """
     if not hasattr(signal, "SIGPROF") or threading.current_thread() is not threading.main_thread():
         return
