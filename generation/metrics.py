@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from generation.faces.footage import READING_SIZE, FaceReader
+from generation.faces.landmarks import READING_SIZE, FaceReader
 from generation.losses import changed_region
 from generation.motion import ACTIONS, EXPRESSION_SIZE
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from detection.arms_race import ArmsRace, CycleOptions
 from scripts.cycle_report import cycle_findings, write_cycle_report
-from scripts.data import load_split_faces, prepare
+from scripts.data import apart_from_data, load_split_faces, prepare
 from scripts.door import configure, entry, flat, say
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.summary import commit, versions
@@ -38,7 +38,7 @@ class ArmsRaceConfig:
 
 @entry("arms_race")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
-    settings = configure(ArmsRaceConfig, OmegaConf.masked_copy(config, [str(key) for key in config if key != "data"]))
+    settings = configure(ArmsRaceConfig, apart_from_data(config))
     records = prepare(config.data, settings.workers)
     faces = load_split_faces(records)
     with RedTeam(faces, settings.reenactor, settings.generator, settings.trainer, settings.seed) as red:

@@ -23,13 +23,14 @@ from detection.degradations import Degrade
 from detection.detectors import DETECTORS, build_detector
 from detection.training import DetectorTrainer, score
 from generation.faces.expressions import expression_bank
+from generation.faces.footage import File, IngestConfig, ingest
 from generation.faces.people import FacesConfig, sample_person, sample_scene
 from generation.faces.render import SHARD_PEOPLE, render_records
 from generation.faces.renderer import Renderer
 from generation.faces.surface import flow
 from generation.forge import Swaps, reenact
 from generation.pairs import PairsData
-from generation.records import Faces, UserError, load
+from generation.records import Faces, UserError, load, shared_folder
 from generation.reenactors import build_reenactor
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.door import configure, entry
@@ -185,6 +186,25 @@ def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
         yield f"score_{name}_64", rate(work, config.seconds), "images/s", {"batch": 256}
 
 
+def ingest_speed(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Videos to records, end to end: decode, find, track, crop, read, encode, link; the start of the workers included.
+
+    Of `talking` in the shared data every other video, so that both workers have enough to do.
+    """
+    shared = shared_folder()
+    if shared is None or not (shared / "data" / "talking").is_dir():
+        raise UserError("only=ingest: needs real videos; set VICIOUS_CYCLE_SHARED to a folder with data/talking in it")
+    videos = sorted((shared / "data" / "talking").glob("*.mp4"))[::2]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [File(path, path.name) for path in videos]
+        out, parts = Path(folder, "records"), Path(folder, "parts")
+        start = time.perf_counter()
+        report = ingest(files, IngestConfig(size=256), "benchmark, not kept", out, config.workers, parts=parts)
+        seconds = time.perf_counter() - start
+    frames = sum(file["frames"] for file in report["files"])
+    yield "ingest", frames / seconds, "frames/s", {"workers": config.workers, "size": 256, "frames": frames}
+
+
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "render": render,
     "truth": truth,
@@ -192,6 +212,7 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "reenact": reenact_speed,
     "train_detector": train_detector,
     "score": score_speed,
+    "ingest": ingest_speed,
 }
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from generation.faces.footage import LondonConfig, photo_records
+from generation.faces.footage import FootageConfig, footage_records
+from generation.faces.london import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import check_splits
@@ -32,10 +33,26 @@ def _photos(config: LondonConfig, folder: Path, workers: int, progress: Progress
     photo_records(config, folder, progress)
 
 
+def _footage(config: FootageConfig, folder: Path, workers: int, progress: Progress | None) -> None:
+    footage_records(config, folder, workers, progress)
+
+
 SOURCES: dict[str, Source] = {
     "synthetic": Source(FacesConfig, render_records),
     "london": Source(LondonConfig, _photos),
+    "footage": Source(FootageConfig, _footage),
 }
+
+
+def apart_from_data(config: DictConfig) -> DictConfig:
+    """The configuration without what describes the faces: `data`, and the `origin` that comes with footage."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("data", "origin")])
+
+
+def records_folder(name: str, config: Any) -> Path:
+    """Where in the cache the records of a source lie that `config` (its dataclass) describes."""
+    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:12]
+    return cache_folder() / "records" / f"{name}-{digest}"
 
 
 def prepare(data: DictConfig, workers: int) -> Path:
@@ -51,8 +68,7 @@ def prepare(data: DictConfig, workers: int) -> Path:
         raise UserError(f"data.name={name}: there is no such source of faces; there are {', '.join(SOURCES)}")
     source = SOURCES[name]
     config: Any = configure(source.config, plain, "data")
-    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache_folder() / "records" / f"{name}-{digest}"
+    folder = records_folder(name, config)
     with progress(f"{name} faces") as bar:
         source.make(config, folder, workers, bar)
     return folder

@@ -38,7 +38,7 @@ from generation.records import UserError, write_beside
 from scripts.console import progress, say
 from scripts.summary import write_summary
 
-__all__ = ["configure", "entry", "progress", "say", "set_seed"]
+__all__ = ["Incomplete", "configure", "entry", "progress", "say", "set_seed"]
 
 T = TypeVar("T")
 
@@ -151,6 +151,13 @@ def set_seed(seed: object) -> None:
     torch.manual_seed(seed)
 
 
+INCOMPLETE = 3
+
+
+class Incomplete(dict[str, Any]):
+    """Results of work that is done, but had to leave out some of what it was given: exit code `INCOMPLETE`."""
+
+
 Work = Callable[[DictConfig, Path], Mapping[str, Any]]
 """(configuration, run folder) -> results for `summary.json`."""
 
@@ -159,7 +166,7 @@ def entry(name: str) -> Callable[[Work], Callable[[], None]]:
     """Decorator: the function becomes a command that reads `conf/<name>.yaml` and `key=value ...` of the command line.
 
     The run folder is `hydra.run.dir`; one that holds a run of another configuration is refused. Exit codes: 2 with one
-    line for a user's mistake or a full disk, 130 for Ctrl-C.
+    line for a user's mistake or a full disk, 3 where the results are `Incomplete`, 130 for Ctrl-C.
     """
 
     def decorate(work: Work) -> Callable[[], None]:
@@ -173,6 +180,8 @@ def entry(name: str) -> Callable[[Work], Callable[[], None]]:
                 results = work(config, folder)
                 write_summary(folder, results, _resolved(config), time.perf_counter() - start)
                 say(f"results: {shown}")
+                if isinstance(results, Incomplete):
+                    raise SystemExit(INCOMPLETE)
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from generation import metrics
-from generation.faces.footage import FaceReader, landmarker_file
+from generation.faces.landmarks import FaceReader, landmarker_file
 from generation.forge import Swaps, forge
 from generation.losses import Critic, evasion
 from generation.pairs import PairsData

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from detection.pictures import sample_grid
 from generation.records import load, write_beside
-from scripts.data import load_split_faces, prepare
+from scripts.data import apart_from_data, load_split_faces, prepare
 from scripts.door import configure, entry, say
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.trainer import TrainerConfig
@@ -35,9 +35,7 @@ class TrainGeneratorConfig:
 
 @entry("train_generator")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
-    settings = configure(
-        TrainGeneratorConfig, OmegaConf.masked_copy(config, [str(key) for key in config if key != "data"])
-    )
+    settings = configure(TrainGeneratorConfig, apart_from_data(config))
     faces = load_split_faces(prepare(config.data, settings.workers))
     with RedTeam(faces, settings.reenactor, settings.generator, settings.trainer, settings.seed) as red:
         checkpoint = red.train("G0", None, (), (), folder / "reenactors" / "G0")

@@ -17,8 +17,8 @@ import torch
 
 from generation import records
 from generation.faces.expressions import _CONFLICTS, conflicts, expression_bank
-from generation.faces.footage import FaceReader, landmarker_file, pose_of
 from generation.faces.head import LASH, SKIN, TONGUE, UPPER_TEETH, load_head
+from generation.faces.landmarks import FaceReader, landmarker_file, pose_of
 from generation.faces.people import ORIGIN, FacesConfig, Person, Scene, sample_person, sample_scene
 from generation.faces.render import SHARD_PEOPLE, Renderer, kind_of, render_records
 from generation.faces.renderer import Frames, rotation

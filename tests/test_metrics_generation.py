@@ -14,7 +14,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from generation.faces.footage import FaceReader, face_crop
+from generation.faces.alignment import face_crop
+from generation.faces.landmarks import FaceReader
 from generation.metrics import (
     VISIBLE_SHARE,
     background_l1,

@@ -1,316 +1,303 @@
-"""Footage: real photos -> steady square crops with the Motion and landmarks that MediaPipe reads off them.
+"""Footage: folders and single files of photos and videos -> one set of records, people told apart and split.
 
-MediaPipe's Face Landmarker (https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker, Apache-2.0) finds
-478 points, 51 ARKit facial actions and the head's rotation. It has no score for `tongueOut`, which is read as 0.
+A finished file is never read again: its clips lie in `VICIOUS_CYCLE_CACHE` under `footage`, by what the file holds and
+how it was to be clipped, and the records are put together from them.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch.nn import functional
+import pyarrow.parquet as pq
 
-from generation import records
-from generation.motion import ACTIONS
+from generation import records, workers
+from generation.faces.clipping import ClipConfig, Clipper, Item
+from generation.faces.contact_sheet import contact_sheet
+from generation.faces.identities import SAME_PERSON, link, split_people
+from generation.faces.media import PHOTOS, VIDEOS
 from generation.records import UserError
 
-LANDMARKER_URL = (
-    "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
-)
-LANDMARKER_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+REPORT, SHEET, TIMES = "ingest_report.json", "contact_sheet.png", "times.csv"
+"""Written beside the records: what was found in every file; pictures of the clips; the time of every row."""
 
-IBUG_68 = (
-    127, 234, 93, 132, 58, 136, 149, 148, 152, 377, 378, 365, 288, 361, 323, 454, 356,
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-    168, 197, 5, 1, 98, 97, 2, 326, 327,
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
-    78, 82, 13, 312, 308, 317, 14, 87,
-)  # fmt: skip
-"""Which of MediaPipe's 478 points stands for which iBUG landmark: jaw, brows, nose, eyes, outer lips, inner lips."""
-
-_EYE_CORNERS = ((33, 133), (362, 263))
-"""Both corners of the eye on the image's left (the person's right), then of the other one."""
-
-READING_SIZE = 256
-"""Motion is read off faces of about this many pixels; smaller ones are read less well."""
-
-EYE_DISTANCE = 0.24
-"""Distance between the eye centres in a crop, as a share of its width."""
-
-EYE_HEIGHT = 0.45
-"""How far down the crop the eyes lie, as a share of its height."""
-
-LONDON_ORIGIN = (
-    "Face Research Lab London Set, DeBruine and Jones 2017, https://doi.org/10.6084/m9.figshare.5047666, CC BY 4.0, "
-    "aligned, cropped and resized; consent: signed, for use in lab-based and web-based studies in original or altered "
-    "form and to illustrate research"
-)
-
-PHOTOS = ("neutral", "smiling")
-"""The photos of one person; the index is the row's `frame`."""
+VERSION = 1
+"""To be raised with every change of how clips are made: files are then read anew."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What MediaPipe reads off one face.
+class File:
+    """A photo or video of which nothing is known but where it lies, see `Item`."""
 
-    expression: np.ndarray  # (52,) float32 in [0, 1], the order of `ACTIONS`; tongueOut is always 0
-    pose: np.ndarray        # (6,) float32, see `generation.motion`; of the square that was read, or of its longer side
-    landmarks: np.ndarray   # (68, 2) float32 pixels (x, y); pixel centres at integer + 0.5
-    eyes: np.ndarray        # (2, 2) float32 pixels: centre of the eye on the image's left, then of the other one
-    """
-
-    expression: np.ndarray
-    pose: np.ndarray
-    landmarks: np.ndarray
-    eyes: np.ndarray
-
-
-def landmarker_file() -> Path:
-    """MediaPipe's model: from `VICIOUS_CYCLE_SHARED`, from the cache, or downloaded into the cache (3.7 MB).
-
-    Raises `UserError` that names the file, its address and where to put it by hand.
-    """
-    shared, cache = records.shared_folder(), records.cache_folder() / "face_landmarker.task"
-    places = [cache] if shared is None else [shared / "weights" / "mediapipe" / "face_landmarker.task", cache]
-    for place in places:
-        if place.is_file():
-            return place
-    try:
-        with urllib.request.urlopen(LANDMARKER_URL, timeout=30) as answer:
-            content = answer.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise UserError(
-            f"{cache}: the face landmarker is not there and could not be downloaded ({error}); "
-            f"fetch {LANDMARKER_URL} by hand and put it there"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != LANDMARKER_SHA256:
-        raise UserError(
-            f"{LANDMARKER_URL}: what was downloaded is not the known file (its sha256 differs); "
-            f"fetch it by hand and put it at {cache}"
-        )
-    records.write_beside(cache, content)
-    return cache
-
-
-class FaceReader:
-    """Context manager around MediaPipe's Face Landmarker, on the CPU: about 10 ms a face.
-
-    Entering raises `UserError` where the model cannot be had or is damaged, or a system library is missing.
-    """
-
-    def __init__(self, model: Path | None = None) -> None:
-        self._model = model
-        self._landmarker: Any = None
-
-    def __enter__(self) -> Self:
-        model = self._model or landmarker_file()
-        try:
-            from mediapipe.tasks.python import vision
-            from mediapipe.tasks.python.core.base_options import BaseOptions
-
-            options = vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_path=str(model)),
-                output_face_blendshapes=True,
-                output_facial_transformation_matrixes=True,
-            )
-            self._landmarker = vision.FaceLandmarker.create_from_options(options)
-        except (ImportError, OSError) as error:  # which of the two depends on who loads the library
-            raise UserError(
-                f"MediaPipe cannot be loaded ({error}); on Debian or Ubuntu: apt-get install libgl1 libegl1 libgles2"
-            ) from error
-        except (ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{model}: not a face landmarker that MediaPipe can open; replace it by {LANDMARKER_URL}"
-            ) from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._landmarker.close()
-
-    def read(self, image: np.ndarray) -> Reading | None:  # uint8 (H, W, 3)
-        """The most prominent face, or None where none is found. Faces read best at `READING_SIZE` px and above."""
-        import mediapipe
-
-        picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        found = self._landmarker.detect(picture)
-        if not found.face_landmarks:
-            return None
-        height, width = image.shape[:2]
-        points = np.array([(point.x * width, point.y * height) for point in found.face_landmarks[0]])
-        eyes = np.stack([points[list(corners)].mean(0) for corners in _EYE_CORNERS])
-        scores = {score.category_name: score.score for score in found.face_blendshapes[0]}
-        return Reading(
-            expression=np.array([scores.get(name, 0.0) for name in ACTIONS], np.float32),
-            pose=pose_of(found.facial_transformation_matrixes[0][:3, :3], eyes, width, height).astype(np.float32),
-            landmarks=points[list(IBUG_68)].astype(np.float32),
-            eyes=eyes.astype(np.float32),
-        )
-
-
-def pose_of(matrix: np.ndarray, eyes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Pose (6,) in the frame of `generation.motion`.
-
-    matrix: (3, 3) face -> camera, in MediaPipe's axes: x to the viewer's right, y up, z to the viewer. It is read as
-    roll after yaw after pitch, so that the roll is the slope of the line through the eyes.
-    eyes: (2, 2) pixels; image: `width` x `height` pixels, of which the crop is the central square on the longer side.
-    """
-    rotation = matrix / np.linalg.norm(matrix, axis=0)
-    foreshortening = np.hypot(rotation[0, 0], rotation[1, 0])
-    pitch = -np.arctan2(rotation[2, 1], rotation[2, 2])
-    yaw = np.arctan2(-rotation[2, 0], foreshortening)
-    roll = np.arctan2(-rotation[1, 0], rotation[0, 0])
-    half = max(width, height) / 2
-    x, y = (eyes.mean(0) - (width / 2, height / 2)) / half
-    scale = np.linalg.norm(eyes[1] - eyes[0]) / half / foreshortening
-    return np.array([pitch, yaw, roll, x, y, scale])
-
-
-def face_crop(image: np.ndarray, eyes: np.ndarray, size: int) -> np.ndarray:  # -> uint8 (size, size, 3)
-    """The square around a face with level eyes, `EYE_DISTANCE` apart and `EYE_HEIGHT` down.
-
-    image: uint8 (H, W, 3); eyes: (2, 2) pixels, see `Reading`
-    Every pixel is the mean over its area of the bicubic photo; what lies outside the photo repeats its edge.
-    """
-    across = (eyes[1] - eyes[0]) / EYE_DISTANCE
-    down = np.array([-across[1], across[0]])
-    samples = max(1, int(np.ceil(np.linalg.norm(across) / size)))
-    steps = (np.arange(size * samples) + 0.5) / (size * samples)
-    points = eyes.mean(0) + (steps[None, :, None] - 0.5) * across + (steps[:, None, None] - EYE_HEIGHT) * down
-    grid = torch.from_numpy(2 * points / (image.shape[1], image.shape[0]) - 1).float()[None]
-    photo = torch.from_numpy(image.copy()).permute(2, 0, 1).float()[None]
-    fine = functional.grid_sample(photo, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    coarse = functional.avg_pool2d(fine, samples)
-    return coarse[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+    path: Path
+    name: str
+    frames: tuple[Path, ...] | None = None
+    label: int = 0
+    method: str = ""
+    identity: str = ""
+    split: str = ""
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
-class LondonConfig:
-    """The Face Research Lab London Set: 102 people, `NNN_neutral.jpg` and `NNN_smiling.jpg` each.
+class OriginConfig:
+    """consent: how the people shown have agreed to this use; licence: under which terms the media may be used."""
 
-    root: folder of the photos; None is `data/london` in `VICIOUS_CYCLE_SHARED`
-    size: pixels of the square crops
+    consent: str | None = None
+    licence: str | None = None
+
+    def statement(self) -> str:
+        """The `origin` of every row. Raises `UserError` where one of the two is missing."""
+        for name, example in (("consent", "signed release, research use"), ("licence", "CC BY 4.0, Jane Doe")):
+            if not (getattr(self, name) or "").strip():
+                raise UserError(
+                    f"origin.{name}: must be given, as 'origin.{name}=\"{example}\"': footage shows real people, and "
+                    "every record carries their consent and the licence"
+                )
+        return f"{self.licence}; consent: {self.consent}"
+
+
+@dataclass(frozen=True)
+class IngestConfig(ClipConfig):
+    """How clips become a set.
+
+    same_person: least mean cosine of clips of one person, see `identities.SAME_PERSON`
+    train, validation, test: shares of the people
     seed: draws who is in which split
-    train, validation, test: people of each split
     """
 
-    root: str | None = None
-    size: int = 64
+    same_person: float = SAME_PERSON
+    train: float = 0.6
+    validation: float = 0.15
+    test: float = 0.25
     seed: int = 0
-    train: int = 62
-    validation: int = 12
-    test: int = 28
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 32), ("seed", 0), ("train", 1), ("validation", 1), ("test", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"data.{name} = {getattr(self, name)}: must be at least {least}")
-
-
-def _root(config: LondonConfig) -> Path:
-    shared = records.shared_folder()
-    if config.root is not None:
-        root = Path(config.root)
-    elif shared is not None:
-        root = shared / "data" / "london"
-    else:
-        raise UserError(
-            "the London photos: set data.root to their folder, or VICIOUS_CYCLE_SHARED to one with data/london in it"
-        )
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; set data.root to the folder of NNN_neutral.jpg and NNN_smiling.jpg")
-    return root
-
-
-def _people(root: Path) -> list[str]:
-    people = sorted({path.name.rpartition("_")[0] for photo in PHOTOS for path in root.glob(f"*_{photo}.jpg")})
-    if not people:
-        raise UserError(f"{root}: holds no NNN_neutral.jpg and NNN_smiling.jpg; set data.root to the folder that does")
-    for person in people:
-        for photo in PHOTOS:
-            path = root / f"{person}_{photo}.jpg"
-            if not path.is_file():
-                raise UserError(f"{path}: missing; add it or remove this person's other photo")
-    return people
-
-
-def _splits(people: list[str], config: LondonConfig) -> dict[str, str]:
-    """Who is in which split; people beyond the three counts are in none."""
-    wanted = [split for split in records.SPLITS for _ in range(getattr(config, split))]
-    if len(people) < len(wanted):
-        raise UserError(
-            f"data.train + data.validation + data.test = {len(wanted)} people, but the photos show {len(people)}; "
-            "each split needs at least one person of its own: lower the counts or add people"
-        )
-    order = np.random.default_rng([config.seed, 3]).permutation(len(people))
-    return {people[index]: split for index, split in zip(order, wanted, strict=False)}
-
-
-def _read_photo(path: Path) -> np.ndarray:  # uint8 (H, W, 3)
-    try:
-        with Image.open(path) as photo:
-            return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise UserError(
-            f"{path}: damaged or truncated ({error}); replace it or remove both photos of this person"
-        ) from error
-
-
-def _read_face(reader: FaceReader, image: np.ndarray, path: Path) -> Reading:
-    reading = reader.read(image)
-    if reading is None:
-        raise UserError(f"{path}: no face found; replace it or remove both photos of this person")
-    return reading
-
-
-def photo_records(config: LondonConfig, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Write the London photos to `folder` as records: a clip is a person, frame 0 neutral and frame 1 smiling.
-
-    Both photos of a person are cropped with the eyes in the same place. A folder that already holds the same photos
-    under the same configuration stays as it is. `progress` takes (photos done, photos in all).
-
-    Raises `UserError` that names the folder or file: missing or empty folder, too few people, damaged photo, no face.
-    """
-    root = _root(config)
-    splits = _splits(_people(root), config)
-    paths = {(person, photo): root / f"{person}_{photo}.jpg" for person in sorted(splits) for photo in PHOTOS}
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths.values()]
-    kind = {"faces": "london", **asdict(config), "photos": hashlib.sha256("".join(digests).encode()).hexdigest()}
-    del kind["root"]
-    if records.finished(folder, kind):
-        return
-    with FaceReader() as reader, records.Writer(folder, kind) as writer:
-        for done, ((person, photo), path) in enumerate(paths.items(), start=1):
-            image = _read_photo(path)
-            eyes = _read_face(reader, image, path).eyes
-            reading = _read_face(reader, face_crop(image, eyes, READING_SIZE), path)
-            writer.add(
-                records.row(
-                    face_crop(image, eyes, config.size),
-                    clip=f"london-{person}",
-                    frame=PHOTOS.index(photo),
-                    identity=f"london-{person}",
-                    scene="studio",
-                    expression=reading.expression,
-                    pose=reading.pose,
-                    landmarks=reading.landmarks * config.size / READING_SIZE,
-                    split=splits[person],
-                    origin=LONDON_ORIGIN,
-                    seed=config.seed,
-                )
+        super().__post_init__()
+        if not 0 < self.same_person < 1:
+            raise UserError(f"data.same_person={self.same_person}: must lie between 0 and 1")
+        shares = [getattr(self, split) for split in records.SPLITS]
+        if min(shares) < 0 or sum(shares) <= 0:
+            raise UserError(
+                f"data.train, data.validation, data.test = {shares}: none may be negative, one must be above 0"
             )
-            if progress:
-                progress(done, len(paths))
+        if self.seed < 0:
+            raise UserError(f"data.seed={self.seed}: must be at least 0")
+
+
+@dataclass(frozen=True)
+class FootageConfig(IngestConfig):
+    """root: a folder of photos and videos, at any depth, or one of them; origin: whose they are"""
+
+    root: str | None = None
+    origin: OriginConfig = field(default_factory=OriginConfig)
+
+
+def files_in(root: str | None) -> tuple[list[File], list[str]]:
+    """Photos and videos, and the names of other files, each in order of name; hidden ones and links to folders are
+    left alone.
+
+    Raises `UserError` where there is no such place or no photo or video in it.
+    """
+    if root is None:
+        raise UserError("data.root: must be given, as data.root=DIR: a folder of photos and videos, or one of them")
+    top = Path(root)
+    if top.is_file():
+        return [File(top, top.name)], []
+    if not top.is_dir():
+        raise UserError(f"{top}: no such file or folder; set data.root to photos and videos")
+    media, others = [], []
+    for folder, inner, names in os.walk(top):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = Path(folder, name)
+            shown = os.fsencode(path.relative_to(top).as_posix()).decode("utf-8", "backslashreplace")
+            if path.suffix.lower() in PHOTOS + VIDEOS and path.is_file():
+                media.append(File(path, shown))
+            else:
+                others.append(shown)
+    if not media:
+        endings = ", ".join(ending[1:] for ending in PHOTOS + VIDEOS)
+        raise UserError(f"{top}: no photo or video in {len(others)} files; known endings are {endings}")
+    return sorted(media, key=lambda file: file.name), sorted(others)
+
+
+Progress = Callable[[int, int], None]
+
+
+def footage_records(
+    config: FootageConfig, folder: Path, workers: int = 1, progress: Progress | None = None
+) -> dict[str, Any]:
+    """`ingest` for the files in `config.root`."""
+    origin = config.origin.statement()
+    files, others = files_in(config.root)
+    return ingest(files, config, origin, folder, workers, progress, others)
+
+
+def ingest(
+    items: Sequence[Item],
+    config: IngestConfig,
+    origin: str,
+    folder: Path,
+    processes: int = 1,
+    progress: Progress | None = None,
+    others: Sequence[str] = (),
+    parts: Path | None = None,
+) -> dict[str, Any]:
+    """Write the clips of all items to `folder` as records, with `REPORT`, `SHEET` and `TIMES` beside them.
+
+    A file that cannot be read is told in the report and stops nothing. The records do not depend on the number of
+    `processes`; with more than one, a file that makes a decoder crash costs its process alone. A folder that already
+    holds the same stays as it is. `progress` takes (steps done, steps in all), two steps a file.
+    `others` are names of files that were left alone, for the report. `parts` is where finished files are kept, None for
+    `footage` in `VICIOUS_CYCLE_CACHE`.
+
+    Returns what the report holds, and in `read` how many files were read now. Raises `UserError` where no face is
+    found in any.
+    """
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+        if progress:
+            progress(told, 2 * len(items))
+
+    with Clipper(config) as clipper:
+        networks = clipper.networks
+        keys = []
+        for item in items:
+            keys.append(_key(item, config, origin, networks))
+            tell()
+        kind = {"faces": "footage", **_settings(config, IngestConfig), "files": _digest([*keys, *others]), **networks}
+        if records.finished(folder, kind):
+            return {**json.loads((folder / REPORT).read_bytes()), "read": 0}
+        places = [(parts or records.cache_folder() / "footage") / key for key in keys]
+        left = [index for index, place in enumerate(places) if not (place / REPORT).is_file()]
+        for _ in range(len(items) - len(left)):
+            tell()
+        jobs = [(items[index], _settings(config, ClipConfig), origin, config.seed, places[index]) for index in left]
+        if processes <= 1 or len(left) <= 1:
+            for job in jobs:
+                _read(clipper, *job)
+                tell()
+    if processes > 1 and len(left) > 1:
+        for index, entry in workers.each(_work, jobs, processes, preload=__name__):
+            if entry is None:
+                item, place = items[left[index]], places[left[index]]
+                _keep(place, {"file": item.name, "clips": [], "dropped": ["a decoder crashed on it"]})
+            tell()
+    entries = [json.loads((place / REPORT).read_bytes()) for place in places]
+    report = {"files": entries, "others": list(others), "origin": origin, **networks}
+    _name_people(entries, items, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_beside(folder, entries, places, report)
+    if not any(entry["clips"] for entry in entries):
+        raise UserError(
+            f"no face in {len(entries)} files that can be used; {folder / REPORT} tells why for each, "
+            f"for example: {entries[0]['file']}: {'; '.join(entries[0]['dropped'])}"
+        )
+    with records.Writer(folder, kind) as writer:
+        for row in _rows(entries, places):
+            writer.add(row)
+    return {**report, "read": len(left)}
+
+
+def _settings(config: ClipConfig, of: type[ClipConfig]) -> dict[str, Any]:
+    return {item.name: getattr(config, item.name) for item in fields(of)}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _key(item: Item, config: IngestConfig, origin: str, networks: dict[str, str]) -> str:
+    """What a file's clips depend on; a file that cannot be read at all is known by that."""
+    about = [item.name, item.label, item.method, item.identity, item.split, origin, config.seed, VERSION]
+    held = [_held(path) for path in [*(item.frames or [item.path]), *([item.mask] if item.mask else [])]]
+    return _digest([*about, _settings(config, ClipConfig), networks, held])[:32]
+
+
+def _held(path: Path) -> Any:
+    try:
+        if path.is_dir():
+            return [_held(item) for item in sorted(path.iterdir())]
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return str(error)
+
+
+_clipper: Clipper | None = None
+"""The networks of a worker process, which holds them until it ends."""
+
+
+def _work(item: Item, settings: dict[str, Any], origin: str, seed: int, place: Path) -> bool:
+    global _clipper
+    if _clipper is None:
+        _clipper = Clipper(ClipConfig(**settings)).__enter__()
+    _read(_clipper, item, settings, origin, seed, place)
+    return True
+
+
+def _read(clipper: Clipper, item: Item, settings: dict[str, Any], origin: str, seed: int, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    _keep(place, clipper.clips(item, origin, seed, place))
+
+
+def _keep(place: Path, entry: dict[str, Any]) -> None:
+    records.write_beside(place / REPORT, json.dumps(entry).encode())
+
+
+def _name_people(entries: list[dict[str, Any]], items: Sequence[Item], config: IngestConfig) -> None:
+    """Give every clip its identity and split: the item's own, or those of the people that embeddings tell apart."""
+    clips = [(clip, item) for entry, item in zip(entries, items, strict=True) for clip in entry["clips"]]
+    unknown = [clip for clip, item in clips if not item.identity]
+    for clip, person in zip(
+        unknown, link(np.array([clip["embedding"] for clip in unknown]), config.same_person), strict=True
+    ):
+        clip["identity"] = f"person-{person:03d}"
+    for clip, item in clips:
+        clip["identity"] = item.identity or clip["identity"]
+    free = dict.fromkeys(clip["identity"] for clip, item in clips if not item.split)
+    splits = split_people(list(free), [getattr(config, split) for split in records.SPLITS], config.seed)
+    for clip, item in clips:
+        clip["split"] = item.split or splits[clip["identity"]]
+
+
+def _rows(entries: list[dict[str, Any]], places: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    for entry, place in zip(entries, places, strict=True):
+        for clip in entry["clips"]:
+            with pq.ParquetFile(place / f"{clip['part']}.parquet") as part:
+                for batch in part.iter_batches(batch_size=64):
+                    for row in batch.to_pylist():
+                        yield {**row, "identity": clip["identity"], "split": clip["split"]}
+
+
+def _write_beside(folder: Path, entries: list[dict[str, Any]], places: Sequence[Path], report: dict[str, Any]) -> None:
+    """The report, the contact sheet and the table of times; embeddings and times leave the report."""
+    times, strips = io.StringIO(), []
+    table = csv.writer(times, lineterminator="\n")
+    table.writerow(("clip", "frame", "seconds"))
+    for entry, place in zip(entries, places, strict=True):
+        for clip in entry["clips"]:
+            table.writerows((clip["clip"], frame, seconds) for frame, seconds in clip["times"])
+            label = f"{clip['identity']} ({clip['split']})  {clip['clip']}  {clip['frames']} frames"
+            strips.append((label, place / f"{clip['part']}.png"))
+    records.write_beside(folder / TIMES, times.getvalue().encode())
+    dropped = [f"{entry['file']}: {reason}" for entry in entries for reason in entry["dropped"]]
+    records.write_beside(folder / SHEET, records.encode_png(contact_sheet(sorted(strips), dropped)))
+    for entry in entries:
+        for clip in entry["clips"]:
+            clip.pop("times"), clip.pop("embedding")
+    records.write_beside(folder / REPORT, json.dumps(report, indent=1).encode())

