@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from generation.faces.archives import ArchiveConfig, archive_records
 from generation.faces.footage import FootageConfig, footage_records
 from generation.faces.london import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
@@ -26,26 +27,23 @@ class Source(NamedTuple):
     the very same."""
 
     config: type
-    make: Callable[[Any, Path, int, Progress | None], None]
+    make: Callable[[Any, Path, int, Progress | None], object]
 
 
 def _photos(config: LondonConfig, folder: Path, workers: int, progress: Progress | None) -> None:
     photo_records(config, folder, progress)
 
 
-def _footage(config: FootageConfig, folder: Path, workers: int, progress: Progress | None) -> None:
-    footage_records(config, folder, workers, progress)
-
-
 SOURCES: dict[str, Source] = {
     "synthetic": Source(FacesConfig, render_records),
     "london": Source(LondonConfig, _photos),
-    "footage": Source(FootageConfig, _footage),
+    "footage": Source(FootageConfig, footage_records),
+    "archive": Source(ArchiveConfig, archive_records),
 }
 
 
 def apart_from_data(config: DictConfig) -> DictConfig:
-    """The configuration without what describes the faces: `data`, and the `origin` that comes with footage."""
+    """The configuration without what describes the faces: `data`, and the `origin` of footage and archives."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("data", "origin")])
 
 

@@ -42,7 +42,7 @@ class GeneratorConfig:
     steps: int = 3500
     steps_per_epoch: int = 250
     batch: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     fine_tune_steps: int = 300
     fine_tune_learning_rate: float = 5e-4
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,12 +24,14 @@ from archive_trees import (
     put_frames,
     read,
 )
+from footage_media import film
 from omegaconf import OmegaConf
+from PIL import Image
 
-from generation.faces.archives import ARCHIVES, ArchiveConfig, detect, even_frames, frames_in
+from generation.faces.archives import ARCHIVES, TERMS, ArchiveConfig, Origin, archive_records, detect, frames_in
 from generation.faces.archives.files import UnusableError
 from generation.faces.archives.vocabulary import label_of, people_in
-from generation.records import SPLITS, UserError
+from generation.records import SPLITS, UserError, load
 from scripts.door import configure
 
 ROOT = Path(__file__).parents[1]
@@ -276,18 +279,6 @@ def test_a_part_of_an_archive(name: str, part: int, tmp_path: Path) -> None:
         assert by_split(left)["test"] <= by_split(whole)["test"]
 
 
-@pytest.mark.parametrize(("count", "wanted"), [(270, 8), (32, 32), (7, 32), (100, 1), (33, 32), (0, 4), (1008, 32)])
-def test_even_frames(count: int, wanted: int) -> None:
-    chosen = even_frames(count, wanted)
-    assert len(chosen) == min(count, wanted) and chosen == sorted(set(chosen))
-    assert all(0 <= index < count for index in chosen)
-    if 1 < wanted < count:
-        steps = np.diff(chosen)
-        assert steps.max() - steps.min() <= 1
-        assert chosen[0] + (count - 1 - chosen[-1]) <= count / wanted + 1
-    assert wanted != 1 or chosen == [50]
-
-
 @pytest.mark.parametrize(
     ("said", "label"),
     [
@@ -315,9 +306,35 @@ def test_people() -> None:
 
 
 def test_yaml_holds_the_defaults() -> None:
-    config = OmegaConf.load(ROOT / "conf" / "data" / "archive.yaml")
-    values = {name: value for name, value in config.items_ex(resolve=False) if name not in ("name", "records")}
-    assert configure(ArchiveConfig, {**values, "root": "x"}) == ArchiveConfig(root="x")
-    assert set(values) == set(asdict(ArchiveConfig(root="")))
+    whole = OmegaConf.load(ROOT / "conf" / "data" / "archive.yaml")
+    data = OmegaConf.to_container(whole, resolve=True)["data"]
+    values = {name: value for name, value in data.items() if name not in ("name", "records")}
+    assert configure(ArchiveConfig, values) == ArchiveConfig()
+    assert set(values) == set(asdict(ArchiveConfig()))
     with pytest.raises(UserError, match=r"data\.root: must be given"):
-        configure(ArchiveConfig, values, "data")
+        archive_records(ArchiveConfig(), ROOT)
+
+
+def test_an_archive_becomes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celeb-DF's layout filled with real faces: label, person, split and terms of every row are the archive's."""
+    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
+    if folder is None:
+        pytest.skip("VICIOUS_CYCLE_SHARED is not set; this test needs data/london in it")
+    photos = sorted((Path(folder) / "data" / "london").glob("*_neutral.jpg"))
+    if len(photos) < 4:
+        pytest.skip(f"{folder}/data/london: photos are missing")
+    monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
+    videos = ["Celeb-real/id0_0000", "Celeb-real/id1_0000", "Celeb-synthesis/id2_id3_0000", "YouTube-real/00007"]
+    for name, photo in zip(videos, photos, strict=False):
+        film(put(tmp_path / "celeb" / f"{name}.mp4"), [np.asarray(Image.open(photo).convert("RGB"))] * 8)
+    put(tmp_path / "celeb" / "List_of_testing_videos.txt", "1 YouTube-real/00007.mp4\n1 YouTube-real/00008.mp4\n")
+    config = ArchiveConfig(root=str(tmp_path / "celeb"), origin=Origin(terms="celeb-df"), size=64, frames=4)
+    report = archive_records(config, tmp_path / "records")
+    assert any("00008" in file["file"] and file["dropped"] for file in report["files"])
+    faces = load(tmp_path / "records")
+    assert set(faces.scene) == {f"{name}#shot0" for name in videos} and len(faces) == 4 * len(videos)
+    for name, row in zip(faces.scene, range(len(faces)), strict=True):
+        assert faces.label[row] == int("synthesis" in name) and bool(faces.method[row]) == ("synthesis" in name)
+        assert (faces.split[row] == "test") == ("YouTube" in name)
+        assert faces.origin[row] == str(TERMS["celeb-df"])
+    assert archive_records(config, tmp_path / "records")["read"] == 0

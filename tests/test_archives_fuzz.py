@@ -18,7 +18,7 @@ from archive_trees import BUILD, read
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from generation.faces.archives import detect, even_frames
+from generation.faces.archives import detect
 from generation.faces.archives.files import Tree, UnusableError
 from generation.faces.archives.vocabulary import label_if_said, people_in
 from generation.records import UserError
@@ -184,11 +184,3 @@ def test_any_label(said: Any) -> None:
 def test_anybody(name: str, where: str) -> None:
     people = people_in(name, where)
     assert 1 <= len(people) <= 2 and len(set(people)) == len(people)
-
-
-@given(count=st.integers(0, 2000), wanted=st.integers(0, 64))
-@FUZZ
-def test_any_count_of_frames(count: int, wanted: int) -> None:
-    chosen = even_frames(count, wanted)
-    assert len(chosen) == min(count, wanted) and chosen == sorted(set(chosen))
-    assert all(0 <= index < count for index in chosen)

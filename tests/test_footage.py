@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
+from footage_media import film
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from PIL import Image
@@ -77,20 +76,6 @@ def scene(*faces: tuple[np.ndarray, float, float], width: int = 320, height: int
     for head, x, y in faces:
         picture.paste(Image.fromarray(head), (round(x - head.shape[1] / 2), round(y - head.shape[0] / 2)))
     return np.asarray(picture)
-
-
-def film(path: Path, images: list[np.ndarray], rate: int = 25) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=rate)
-        stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "14", "preset": "ultrafast"}
-        for index, image in enumerate(images):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def rows_of(clipper: Clipper, path: Path, out: Path, **about: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:

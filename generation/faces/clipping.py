@@ -90,7 +90,7 @@ class ClipConfig:
                 raise UserError(f"data.{name}={value}: must be at least {least}")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Plan:
     """What becomes of one track. squares, chosen: of every frame, from the track's first on."""
 
@@ -234,7 +234,7 @@ class Clipper:
             number = len(plans)
             name, path = f"{item.name}#{number}", folder / f"{number:03d}.parquet"
             plans.append(_Plan(name, path, track, points, squares, *wanted))
-        return plans
+        return _of_one_person(plans, still, entry) if item.identity else plans
 
     def _write(self, plans: list[_Plan], media: Media, item: Item, origin: str, seed: int) -> None:
         masks = iter(Media(item.mask)) if item.mask is not None else None
@@ -319,6 +319,15 @@ class Clipper:
                     "embedding": plan.track.embedding.round(6).tolist(),
                 }
             )
+
+
+def _of_one_person(plans: list[_Plan], still: bool, entry: dict[str, Any]) -> list[_Plan]:
+    """Of each shot the face that fills most of it: where a set says whose file it is, the others are bystanders."""
+    kept: dict[int, _Plan] = {}
+    for plan in sorted(plans, key=lambda plan: -sum(square.side**2 for square in plan.squares)):
+        if kept.setdefault(plan.track.shot, plan) is not plan:
+            entry["dropped"].append(f"{_place(plan.track, still)}: not the person whose file it is")
+    return [plan for plan in plans if plan in kept.values()]
 
 
 def _even(count: int, wanted: int) -> np.ndarray:

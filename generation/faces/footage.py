@@ -151,6 +151,8 @@ def ingest(
     processes: int = 1,
     progress: Progress | None = None,
     others: Sequence[str] = (),
+    dropped: Sequence[tuple[str, str]] = (),
+    notes: Sequence[str] = (),
     parts: Path | None = None,
 ) -> dict[str, Any]:
     """Write the clips of all items to `folder` as records, with `REPORT`, `SHEET` and `TIMES` beside them.
@@ -158,7 +160,8 @@ def ingest(
     A file that cannot be read is told in the report and stops nothing. The records do not depend on the number of
     `processes`; with more than one, a file that makes a decoder crash costs its process alone. A folder that already
     holds the same stays as it is. `progress` takes (steps done, steps in all), two steps a file.
-    `others` are names of files that were left alone, for the report. `parts` is where finished files are kept, None for
+    `others` are names of files that were left alone, `dropped` the names and reasons of what an archive lists and has
+    not, `notes` what else should be known: all three for the report. `parts` is where finished files are kept, None for
     `footage` in `VICIOUS_CYCLE_CACHE`.
 
     Returns what the report holds, and in `read` how many files were read now. Raises `UserError` where no face is
@@ -178,7 +181,12 @@ def ingest(
         for item in items:
             keys.append(_key(item, config, origin, networks))
             tell()
-        kind = {"faces": "footage", **_settings(config, IngestConfig), "files": _digest([*keys, *others]), **networks}
+        kind = {
+            "faces": "footage",
+            **_settings(config, IngestConfig),
+            "files": _digest([*keys, *others, *dropped, *notes]),
+        }
+        kind |= networks
         if records.finished(folder, kind):
             return {**json.loads((folder / REPORT).read_bytes()), "read": 0}
         places = [(parts or records.cache_folder() / "footage") / key for key in keys]
@@ -197,7 +205,8 @@ def ingest(
                 _keep(place, {"file": item.name, "clips": [], "dropped": ["a decoder crashed on it"]})
             tell()
     entries = [json.loads((place / REPORT).read_bytes()) for place in places]
-    report = {"files": entries, "others": list(others), "origin": origin, **networks}
+    missing = [{"file": name, "clips": [], "frames": 0, "dropped": [reason]} for name, reason in dropped]
+    report = {"files": entries + missing, "others": list(others), "notes": list(notes), "origin": origin, **networks}
     _name_people(entries, items, config)
     folder.mkdir(parents=True, exist_ok=True)
     _write_beside(folder, entries, places, report)

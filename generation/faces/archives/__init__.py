@@ -3,8 +3,8 @@
     index = read_archive(detect(root), root, Origin(terms="celeb-df"))
     index.items, index.dropped, index.notes, index.origin
 
-Only lists and folders are read here, no picture: what cannot be used is dropped with a reason, what is missing is
-listed. A new archive is one file and one line in `ARCHIVES`.
+`read_archive` reads only lists and folders, no picture: what cannot be used is dropped with a reason, what is missing
+is listed. `archive_records` clips what it found. A new archive is one file and one line in `ARCHIVES`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from generation.faces.archives import celeb_df, deepfakebench, df40, dfdc, faceforensics, plain
 from generation.faces.archives.files import Tree, frames_in
-from generation.faces.archives.items import Findings, Index, Item, even_frames, one_line
+from generation.faces.archives.items import Findings, Index, Item, one_line
 from generation.faces.archives.splits import settle
 from generation.faces.archives.terms import TERMS, Origin, confirmed
+from generation.faces.footage import IngestConfig, Progress, ingest
 from generation.records import UserError
 
 __all__ = [
@@ -30,9 +31,9 @@ __all__ = [
     "Index",
     "Item",
     "Origin",
+    "archive_records",
     "confirmed",
     "detect",
-    "even_frames",
     "frames_in",
     "read_archive",
 ]
@@ -67,8 +68,8 @@ ARCHIVES: dict[str, Archive] = {
 
 
 @dataclass(frozen=True)
-class ArchiveConfig:
-    """An archive on disk.
+class ArchiveConfig(IngestConfig):
+    """An archive on disk, and how its videos are clipped. Shares of people count only where it gives no split.
 
     root: its folder
     archive: its name in `ARCHIVES`; None finds out
@@ -76,12 +77,16 @@ class ArchiveConfig:
     origin: the user's word on its terms
     """
 
-    root: str
+    size: int = 256
+    alignment: Literal["steady", "deepfakebench"] = "deepfakebench"
+    frames: int | None = 32
+    root: str | None = None
     archive: str | None = None
     select: tuple[str, ...] = ()
     origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.archive is not None:
             _known(self.archive, "data.archive")
 
@@ -127,3 +132,19 @@ def read_archive(name: str, root: Path, origin: Origin, select: Sequence[str] = 
             f"data.select={list(select)}: fits none of {len(items)} videos, which are named as {items[0].name}"
         )
     return Index(name, chosen, dropped, findings.notes, statement)
+
+
+def archive_records(
+    config: ArchiveConfig, folder: Path, workers: int = 1, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Clips of everything usable in an archive, as `footage.ingest` writes them.
+
+    Raises `UserError` as `read_archive` and `ingest` do.
+    """
+    if config.root is None:
+        raise UserError("data.root: must be given, as data.root=DIR: the folder of the archive")
+    root = Path(config.root)
+    index = read_archive(config.archive or detect(root), root, config.origin, config.select)
+    return ingest(
+        index.items, config, index.origin, folder, workers, progress, dropped=index.dropped, notes=index.notes
+    )

@@ -92,11 +92,3 @@ def one_line(text: str) -> str:
     """Text out of a list that may hold anything, fit for a report."""
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:400]) or "(no name)"
     return shown if len(text) <= 400 else f"{shown}..."
-
-
-def even_frames(count: int, wanted: int) -> list[int]:
-    """Which of `count` frames to take to have `wanted`: the middles of `wanted` equal stretches; all, if they are
-    fewer."""
-    if wanted >= count:
-        return list(range(count))
-    return [(2 * index + 1) * count // (2 * wanted) for index in range(wanted)]
