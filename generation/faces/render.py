@@ -5,13 +5,8 @@ A shard's truth layers (`layers.py`) are written before the shard itself, so rec
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.context import BaseContext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +20,7 @@ from generation.faces.people import ORIGIN, FacesConfig, Scene
 from generation.faces.renderer import Renderer
 from generation.faces.trajectories import KINDS, trajectory
 from generation.faces.truth import Frames
+from generation.workers import each
 
 __all__ = ["SHARD_PEOPLE", "Frames", "Renderer", "kind_of", "people_of", "render_records"]
 
@@ -78,49 +74,23 @@ def render_records(
             _write_shard(renderer, config, folder, index, shards[index])
             finished(index)
     else:
-        with ProcessPoolExecutor(min(workers, len(left)), _processes(), _start_worker, (config,)) as pool:
-            try:
-                jobs = {pool.submit(_work, config, folder, index, shards[index]): index for index in left}
-                for job in as_completed(jobs):
-                    job.result()
-                    finished(jobs[job])
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        jobs = [(config, folder, index, shards[index]) for index in left]
+        for job, done_now in each(_work, jobs, workers, preload=__name__):
+            if done_now is None:
+                raise RuntimeError(f"a process that rendered shard {left[job]} was killed; the same command goes on")
+            finished(left[job])
     records.finish(folder, len(shards), kind)
 
 
-def _processes() -> BaseContext:
-    """How workers start: as copies of one process that has done the imports, where the platform can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+@cache
+def _renderer(size: int, samples: int) -> Renderer:
+    """The renderer of a worker process."""
+    return Renderer(size, samples)
 
 
-_renderer: Renderer | None = None
-"""The renderer of a worker process."""
-
-
-def _start_worker(config: FacesConfig) -> None:
-    global _renderer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _renderer = Renderer(config.size, config.samples)
-
-
-def _end_with_parent() -> None:
-    """A killed run leaves no workers behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _work(config: FacesConfig, folder: Path, index: int, people: list[tuple[int, str]]) -> None:
-    assert _renderer is not None
-    _write_shard(_renderer, config, folder, index, people)
+def _work(config: FacesConfig, folder: Path, index: int, people: list[tuple[int, str]]) -> bool:
+    _write_shard(_renderer(config.size, config.samples), config, folder, index, people)
+    return True
 
 
 def _write_shard(
