@@ -97,7 +97,8 @@ class ExpressionError:
     expression_error_copy: the same for copying the source
     nearer_wanted: share of visible swaps whose forgery's reading is nearer (L2) to the wanted expression than the
         source's reading is; a forgery in which no face is found is not nearer
-    nearer_target: the same with the target's reading in the place of the wanted expression
+    nearer_wanted_exact: the same for the exact target in the place of the forgery: what a perfect reenactor would have
+    nearer_target: as nearer_wanted, with the target's reading in the place of the wanted expression
     unread: faces not found, by "source", "result" and "target"; a swap with an unread source or target is not judged
 
     A number is None where no swap could be judged.
@@ -106,6 +107,7 @@ class ExpressionError:
     expression_error: float | None
     expression_error_copy: float | None
     nearer_wanted: float | None
+    nearer_wanted_exact: float | None
     nearer_target: float | None
     unread: dict[str, int]
 
@@ -127,15 +129,16 @@ def expression_error(
     def mean(values: Tensor) -> float | None:
         return float(values.double().mean()) if len(values) else None
 
-    def nearer(goal: Tensor) -> float | None:
-        closer = torch.linalg.vector_norm(result - goal, dim=1) < torch.linalg.vector_norm(source - goal, dim=1)
+    def nearer(goal: Tensor, reading: Tensor) -> float | None:
+        closer = torch.linalg.vector_norm(reading - goal, dim=1) < torch.linalg.vector_norm(source - goal, dim=1)
         return mean(closer[judged & visible])  # NaN < x is false: an unread forgery is not nearer
 
     return ExpressionError(
         expression_error=mean((result - target).abs()[read]),
         expression_error_copy=mean((source - target).abs()[read]),
-        nearer_wanted=nearer(wanted),
-        nearer_target=nearer(target),
+        nearer_wanted=nearer(wanted, result),
+        nearer_wanted_exact=nearer(wanted, target),
+        nearer_target=nearer(target, result),
         unread={name: int(missing.sum()) for name, missing in unread.items()},
     )
 
@@ -157,6 +160,7 @@ class Quality:
     expression_error: float | None = None
     expression_error_copy: float | None = None
     nearer_wanted: float | None = None
+    nearer_wanted_exact: float | None = None
     nearer_target: float | None = None
     unread: dict[str, int] | None = None
 

@@ -150,7 +150,7 @@ def test_expression_error_by_loops(seed: int) -> None:
         reading[list(missing)] = torch.nan
     found = expression_error(source, result, target, wanted, visible)
 
-    error, copy, to_wanted, to_target = [], [], [], []
+    error, copy, to_wanted, exact, to_target = [], [], [], [], []
     actions = [index for index, name in enumerate(ACTIONS) if name != "tongueOut"]
     s, r, t, w = (value[:, actions].double().numpy() for value in (source, result, target, wanted))
     for n in range(40):
@@ -162,10 +162,12 @@ def test_expression_error_by_loops(seed: int) -> None:
             copy.append(np.abs(s[n] - t[n]).mean())
         if visible[n]:
             to_wanted.append(not unread and np.linalg.norm(r[n] - w[n]) < np.linalg.norm(s[n] - w[n]))
+            exact.append(np.linalg.norm(t[n] - w[n]) < np.linalg.norm(s[n] - w[n]))
             to_target.append(not unread and np.linalg.norm(r[n] - t[n]) < np.linalg.norm(s[n] - t[n]))
     assert found.expression_error == pytest.approx(np.mean(error))
     assert found.expression_error_copy == pytest.approx(np.mean(copy))
     assert found.nearer_wanted == pytest.approx(np.mean(to_wanted))
+    assert found.nearer_wanted_exact == pytest.approx(np.mean(exact))
     assert found.nearer_target == pytest.approx(np.mean(to_target))
     assert found.unread == {"source": 2, "result": 5, "target": 3}
 
@@ -217,7 +219,14 @@ def test_quality_without_a_reader_and_without_a_change() -> None:
     share = ((source - target).abs().numpy().mean(1) > 0.04).mean((1, 2))
     assert found.visible == (share >= VISIBLE_SHARE).sum() and 0 < found.visible < 5
     assert visible_change(source, target).tolist() == (share >= VISIBLE_SHARE).tolist()
-    expressions = {"expression_error", "expression_error_copy", "nearer_wanted", "nearer_target", "unread"}
+    expressions = {
+        "expression_error",
+        "expression_error_copy",
+        "nearer_wanted",
+        "nearer_wanted_exact",
+        "nearer_target",
+        "unread",
+    }
     assert {name for name, value in asdict(found).items() if value is None} == expressions
     still = quality(source, result, source, torch.zeros(5, 52), None)
     assert still.changed_l1_ratio is None and still.visible == 0
