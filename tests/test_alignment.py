@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
+from real_media import shared
 
 from generation.faces.alignment import (
     EYE_DISTANCE,
@@ -24,16 +22,6 @@ from generation.faces.landmarks import FaceReader
 from generation.records import SPLITS
 
 POINTS = np.array([(200.0, 210.0), (270.0, 220.0), (230.0, 250.0), (200.0, 290.0), (255.0, 298.0)])
-
-
-def shared(name: str) -> Path:
-    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
-    if folder is None:
-        pytest.skip(f"VICIOUS_CYCLE_SHARED is not set; this test needs {name} in it")
-    path = Path(folder) / name
-    if not path.exists():
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 def test_inside_and_outside_undo_each_other() -> None:

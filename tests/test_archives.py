@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,9 +23,9 @@ from archive_trees import (
     put_frames,
     read,
 )
-from footage_media import film
 from omegaconf import OmegaConf
 from PIL import Image
+from real_media import film, shared
 
 from generation.faces.archives import ARCHIVES, TERMS, ArchiveConfig, Origin, archive_records, detect, frames_in
 from generation.faces.archives.files import UnusableError
@@ -317,12 +316,7 @@ def test_yaml_holds_the_defaults() -> None:
 
 def test_an_archive_becomes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Celeb-DF's layout filled with real faces: label, person, split and terms of every row are the archive's."""
-    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
-    if folder is None:
-        pytest.skip("VICIOUS_CYCLE_SHARED is not set; this test needs data/london in it")
-    photos = sorted((Path(folder) / "data" / "london").glob("*_neutral.jpg"))
-    if len(photos) < 4:
-        pytest.skip(f"{folder}/data/london: photos are missing")
+    photos = sorted(shared("data/london").glob("*_neutral.jpg"))
     monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
     videos = ["Celeb-real/id0_0000", "Celeb-real/id1_0000", "Celeb-synthesis/id2_id3_0000", "YouTube-real/00007"]
     for name, photo in zip(videos, photos, strict=False):

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from footage_media import film
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from PIL import Image
+from real_media import film, shared
 
 from generation import records, workers
 from generation.faces.alignment import EYE_HEIGHT
@@ -38,16 +38,6 @@ from generation.records import SPLITS, UserError
 
 ROOT = Path(__file__).parents[1]
 ORIGIN = OriginConfig(consent="signed", licence="CC BY 4.0")
-
-
-def shared(name: str) -> Path:
-    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
-    if folder is None:
-        pytest.skip(f"VICIOUS_CYCLE_SHARED is not set; this test needs {name} in it")
-    path = Path(folder) / name
-    if not path.exists():
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from real_media import shared
 from scipy.spatial.transform import Rotation
 
 from generation import records
@@ -30,16 +31,6 @@ from generation.records import UserError
 ROOT = Path(__file__).parents[1]
 PEOPLE = ("001", "014", "025", "061", "090", "103")
 SIX = {"train": 3, "validation": 1, "test": 2}
-
-
-def shared(name: str) -> Path:
-    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
-    if folder is None:
-        pytest.skip(f"VICIOUS_CYCLE_SHARED is not set; this test needs {name} in it")
-    path = Path(folder) / name
-    if not path.exists():
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real_media import shared
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
@@ -29,16 +28,6 @@ from generation.metrics import (
     visible_change,
 )
 from generation.motion import ACTIONS
-
-
-def shared(name: str) -> Path:
-    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
-    if folder is None:
-        pytest.skip(f"VICIOUS_CYCLE_SHARED is not set; this test needs {name} in it")
-    path = Path(folder) / name
-    if not path.exists():
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,22 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real_media import shared
 
 from generation.faces.identities import MODELS, FaceEmbedder
 from generation.faces.landmarks import FaceReader, FanReader
 from generation.faces.tracking import FaceFinder
 from generation.faces.weights import YUNET, weights_file
 from generation.records import UserError
-
-
-def shared(name: str) -> Path:
-    folder = os.environ.get("VICIOUS_CYCLE_SHARED")
-    if folder is None:
-        pytest.skip(f"VICIOUS_CYCLE_SHARED is not set; this test needs {name} in it")
-    path = Path(folder) / name
-    if not path.exists():
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 @pytest.fixture
