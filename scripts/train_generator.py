@@ -1,7 +1,7 @@
 """Train one reenactor and measure it on people it has never seen.
 
 python scripts/train_generator.py                                            # warp, 64 px, synthetic faces
-python scripts/train_generator.py reenactor=warp_128 data.size=128           # the same people at 128 px
+python scripts/train_generator.py data.size=128 generator.start=warp_64      # at 128 px, from the shipped one
 python scripts/train_generator.py data=london generator.start=G0.safetensors # fine-tune on real photos
 """
 
