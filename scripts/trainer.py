@@ -145,6 +145,7 @@ class _Epochs(pl.Callback):
     def __init__(self, folder: Path, network: nn.Module, training: Training, bar: Bar) -> None:
         self.folder, self.network, self.training, self.bar = folder, network, training, bar
         self.best_score = -math.inf
+        self.whole_epochs = 0
         self.interrupted = False
 
     @property
@@ -152,10 +153,10 @@ class _Epochs(pl.Callback):
         return self.best_score if math.isfinite(self.best_score) else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score}
+        return {"best_score": self.best_score, "whole_epochs": self.whole_epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_score = state_dict["best_score"]
+        self.best_score, self.whole_epochs = state_dict["best_score"], state_dict["whole_epochs"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(trainer.current_epoch)
@@ -174,6 +175,9 @@ class _Epochs(pl.Callback):
             trainer.should_stop = True  # so that an unfinished last epoch ends with a validation too
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch < self.whole_epochs:  # on resuming, Lightning ends the last whole epoch once more
+            return
+        self.whole_epochs = trainer.current_epoch + 1
         if not all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values()):
             self._stop(trainer, "the weights are no longer finite")
         score = trainer.callback_metrics.get(SCORE)

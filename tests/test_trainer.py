@@ -140,6 +140,17 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(
     assert same(undisturbed, tmp_path)
 
 
+@pytest.mark.parametrize("best", [0, 1, 5])
+def test_a_stopped_run_keeps_the_best_of_all_its_epochs(tmp_path: Path, best: int) -> None:
+    scores = [0.9 if epoch == best else 0.5 for epoch in range(6)]
+    train(tmp_path / "undisturbed", Module(scores=scores))
+    for stop in [("step", 9), ("save", 16)]:
+        with pytest.raises(StoppedError):
+            train(tmp_path / "stopped", Module(stop, scores=scores))
+    train(tmp_path / "stopped", Module(scores=scores))
+    assert same(tmp_path / "undisturbed", tmp_path / "stopped")
+
+
 @pytest.mark.parametrize(("where", "number"), [("step", 14), ("save", 12)])
 def test_sigkill(undisturbed: Path, tmp_path: Path, where: str, number: int) -> None:
     child = multiprocessing.get_context("spawn").Process(target=_killed, args=(tmp_path, where, number))
