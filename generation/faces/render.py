@@ -106,11 +106,11 @@ _renderer: Renderer | None = None
 def _start_worker(config: FacesConfig) -> None:
     global _renderer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _renderer = Renderer(config.size, config.samples)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A killed run leaves no workers behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
