@@ -9,6 +9,8 @@ import numpy as np
 
 from generation.faces.factors import Factor
 from generation.faces.hairstyles import Hair, between, one_of, sample_hair, triple
+from generation.faces.head import load_head
+from generation.faces.shapes import sample_local
 from generation.records import LATER, UserError
 
 Layer = Literal["mask", "regions", "depth", "flow", "visibility"]
@@ -67,7 +69,9 @@ class Person:
     """A synthetic adult. Shares are in [0, 1], colours linear RGB.
 
     phenotype, local: Anny's parameters; seed: draws the fine texture
-    melanin, redness, freckles, oil, pores: of the skin; makeup: colours lips and lids
+    melanin, redness, freckles, blotches, moles, oil, pores: of the skin; makeup: colours lips and lids
+    crease: depth of the fold of the upper lid; bags: of the shade below the eyes; wrinkles: of the lines at rest
+    brow_height: in [-1, 1]; brow_arch, brow_tail, brow_gap: metres, see `paint._brow_density`
     beard: density, and how far it has grown beyond a shadow
     """
 
@@ -79,6 +83,11 @@ class Person:
     redness: float
     warmth: float
     freckles: float
+    blotches: float
+    moles: int
+    crease: float
+    bags: float
+    wrinkles: float
     oil: float
     pores: float
     makeup: float
@@ -86,8 +95,12 @@ class Person:
     brows: float
     brow_height: float
     brow_thickness: float
+    brow_arch: float
+    brow_tail: float
+    brow_gap: float
     lashes: float
     iris: tuple[float, float, float]
+    iris_size: float
     pupil: float
     sclera: float
     teeth: float
@@ -142,44 +155,9 @@ _IRISES = {
     "grey": (0.170, 0.200, 0.220),
 }
 
-_LOCAL_SPREAD = {
-    "ear": 0.22, "eye": 0.18, "eyebrows": 0.25, "nose": 0.24, "mouth": 0.20, "cheek": 0.25, "chin": 0.25,
-    "forehead": 0.25, "head": 0.14, "neck": 0.12,
-}  # fmt: skip
-"""Standard deviation of Anny's local changes by the part of the face; its range is [-1, 1]."""
-
-_FIXED = (
-    "head-age-incr",
-    "head-angle-out",
-    "head-trans-forward",
-    "head-trans-up",
-    "head-trans-out",
-    "nose-trans-out",
-    "mouth-trans-out",
-    "neck-trans-out",
-    "neck-trans-up",
-    "neck-trans-forward",
-)
-"""Local changes that age twice, or that only move things."""
-
-
-def _local_changes(rng: np.random.Generator, names: tuple[str, ...]) -> dict[str, float]:
-    """Small changes of shape, nearly the same on both sides of the face."""
-    changes: dict[str, float] = {}
-    for name in names:
-        side, _, rest = name.partition("-") if name[:2] in ("l-", "r-") else ("", "", name)
-        spread = _LOCAL_SPREAD[rest.split("-")[0]]
-        shared = changes.get(f"l-{rest}") if side == "r" else None
-        draw = float(rng.normal(0, spread))
-        value = draw if shared is None else shared + 0.15 * draw
-        changes[name] = float(np.clip(value, -0.5, 0.5))
-    return {name: 0.0 if name in _FIXED else value for name, value in changes.items()}
-
 
 def sample_person(seed: int, index: int) -> Person:
     """Person number `index`."""
-    from generation.faces.head import load_head
-
     rng = np.random.default_rng([seed, 1, index])
     origin = rng.dirichlet([0.45, 0.45, 0.45])
     african, asian, caucasian = (float(share) for share in origin)
@@ -201,7 +179,7 @@ def sample_person(seed: int, index: int) -> Person:
         "caucasian": caucasian,
     }
     melanin = float(np.clip(0.80 * african + 0.30 * asian + 0.13 * caucasian + rng.normal(0, 0.09), 0.02, 0.97))
-    local = _local_changes(rng, tuple(load_head().local))
+    local = sample_local(rng, load_head(), phenotype)
     fair = melanin < 0.28 and caucasian > 0.5
     shades = (
         {"black": 0.05, "dark": 0.25, "brown": 0.30, "light": 0.18, "blond": 0.17, "red": 0.07}
@@ -224,17 +202,26 @@ def sample_person(seed: int, index: int) -> Person:
         redness=between(rng, 0.2, 1.0),
         warmth=between(rng, -1, 1),
         freckles=between(rng, 0.3, 1) if fair and rng.random() < 0.3 else 0.0,
+        blotches=between(rng, 0.3, 1.0),
+        moles=int(rng.poisson(1.5)),
+        crease=between(rng, 0.2, 1.0),
+        bags=between(rng, 0.0, 0.5) + 0.5 * old,
+        wrinkles=old * between(rng, 0.3, 1.0),
         oil=between(rng, 0.5, 1.25),
         pores=between(rng, 0.4, 1.0),
         makeup=0.0 if male else float(rng.choice([0.0, between(rng, 0.2, 1)])),
         lips=between(rng, 0.3, 1.0),
         brows=between(rng, 0.75, 1.0) if male else between(rng, 0.55, 0.95),
         brow_height=between(rng, -1, 1),
-        brow_thickness=between(rng, 0.8, 1.25) * (1.12 if male else 0.85),
+        brow_thickness=float(np.clip(rng.lognormal(0, 0.25), 0.6, 1.6)) * (1.2 if male else 0.9),
+        brow_arch=between(rng, 0.0008, 0.0045) + (0.0 if male else 0.0015),
+        brow_tail=between(rng, 0.0010, 0.0060),
+        brow_gap=float(np.clip(rng.normal(0, 0.0018), -0.004, 0.004)),
         lashes=between(rng, 0.12, 0.25) if male else between(rng, 0.2, 0.5),
         iris=triple(np.array(_IRISES[one_of(rng, irises)]) * rng.uniform(0.8, 1.25, 3)),
-        pupil=between(rng, 0.12, 0.17),
-        sclera=between(rng, 0.52, 0.68),
+        iris_size=between(rng, 0.40, 0.44),
+        pupil=between(rng, 0.13, 0.19),
+        sclera=between(rng, 0.56, 0.72),
         teeth=between(rng, 0.55, 0.75),
         beard=between(rng, 0.3, 1.0) if bearded else 0.0,
         stubble=float(rng.beta(0.8, 1.2)) if bearded else 0.0,

@@ -138,7 +138,7 @@ class Renderer:
         result.lips = wp.vec3(*_lip_tint(person))
         result.cloth = wp.vec3(*scene.cloth)
         result.cloth_stripe = wp.vec3(*(np.array(scene.cloth) * (1.0 if scene.stripe == 0 else 0.45)))
-        result.iris_radius = 0.40
+        result.iris_radius = person.iris_size
         result.pupil_radius = person.pupil
         result.lash_length = person.lashes
         result.lid_line = 0.2 + 0.3 * person.lashes
