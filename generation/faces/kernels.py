@@ -94,6 +94,7 @@ class Paint:
     """Textures (H, W), see `paint.py`, and what is coloured without one; radii in radii of the eyeball."""
 
     skin: wp.array2d(dtype=wp.vec4)
+    folds: wp.array2d(dtype=wp.vec4)
     hair: wp.array2d(dtype=wp.vec4)
     cut: wp.array2d(dtype=wp.vec2)
     iris: wp.vec3
@@ -108,6 +109,7 @@ class Paint:
     pupil_radius: float
     lash_length: float
     lid_line: float
+    fold_tint: wp.vec3
     stripe: float
     oil: float
 

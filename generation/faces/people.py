@@ -116,6 +116,8 @@ class Scene:
     pose: (pitch, yaw, roll, x, y, scale) in the frame of `generation.motion`; lens: focal length in half picture widths
     key, rim: directions to the lights in the view's axes; colours linear RGB
     slopes: (3, 3) change of the ambient light with the direction x, y, z
+    defocus: standard deviation of the blur; shake: way of the camera while it was open; both in widths of the picture
+    grain: standard deviation of the sensor's noise in a middle grey, linear
     """
 
     name: str
@@ -135,6 +137,9 @@ class Scene:
     stripe: float
     neckline: float
     neck_v: float
+    defocus: float
+    shake: tuple[float, float]
+    grain: float
 
 
 _HAIR_COLOURS = {
@@ -211,10 +216,10 @@ def sample_person(seed: int, index: int) -> Person:
         pores=between(rng, 0.4, 1.0),
         makeup=0.0 if male else float(rng.choice([0.0, between(rng, 0.2, 1)])),
         lips=between(rng, 0.3, 1.0),
-        brows=between(rng, 0.75, 1.0) if male else between(rng, 0.55, 0.95),
+        brows=between(rng, 0.8, 1.0) if male else between(rng, 0.65, 1.0),
         brow_height=between(rng, -1, 1),
-        brow_thickness=float(np.clip(rng.lognormal(0, 0.25), 0.6, 1.6)) * (1.2 if male else 0.9),
-        brow_arch=between(rng, 0.0008, 0.0045) + (0.0 if male else 0.0015),
+        brow_thickness=float(np.clip(rng.lognormal(0, 0.25), 0.6, 1.6)) * (1.15 if male else 0.9),
+        brow_arch=between(rng, 0.0, 0.0030) + (0.0 if male else 0.0012),
         brow_tail=between(rng, 0.0010, 0.0060),
         brow_gap=float(np.clip(rng.normal(0, 0.0018), -0.004, 0.004)),
         lashes=between(rng, 0.12, 0.25) if male else between(rng, 0.2, 0.5),
@@ -227,6 +232,13 @@ def sample_person(seed: int, index: int) -> Person:
         stubble=float(rng.beta(0.8, 1.2)) if bearded else 0.0,
         hair=sample_hair(rng, male, old, african, np.array(_HAIR_COLOURS[shade])),
     )
+
+
+def _shake(rng: np.random.Generator) -> tuple[float, float]:
+    """Most pictures are still."""
+    length = min(rng.exponential(0.004), 0.010) if rng.random() < 0.2 else 0.0
+    angle = rng.uniform(0, np.pi)
+    return float(length * np.cos(angle)), float(length * np.sin(angle))
 
 
 def sample_scene(seed: int, index: int, scene: int) -> Scene:
@@ -267,4 +279,7 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
         stripe=float(rng.choice([0.0, between(rng, 60, 260)], p=[0.75, 0.25])),
         neckline=between(rng, 0.125, 0.165),
         neck_v=float(rng.choice([0.0, between(rng, 0.3, 1.0)])),
+        defocus=0.003 * float(rng.beta(1.0, 2.0)),
+        shake=_shake(rng),
+        grain=0.012 * float(rng.beta(1.0, 2.0)),
     )  # fmt: skip

@@ -16,7 +16,8 @@ from generation.faces.head import Head
 _SPREAD = {
     "ear": 0.26, "eye": 0.20, "eyebrows": 0.25, "nose": 0.30, "mouth": 0.22, "cheek": 0.32, "chin": 0.28,
     "forehead": 0.28, "head": 0.20, "neck": 0.12, "head-scale": 0.35, "eyebrows-trans-up": 0.45, "nose-trans-up": 0.40,
-    "mouth-trans-up": 0.40,
+    "nose-septumangle": 0.15, "nose-base": 0.15, "nose-nostrils-angle": 0.15, "nose-point": 0.20, "nose-greek": 0.20,
+    "nose-compression": 0.15, "mouth-trans-up": 0.40,
 }  # fmt: skip
 """Standard deviation of Anny's local changes by how their names begin; its range is [-1, 1]."""
 
