@@ -23,9 +23,9 @@ from PIL import Image
 from generation.motion import ACTIONS
 from generation.records import cache_folder, write_beside
 
-SKIN, CHEEK, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN = range(9)
-"""Parts of the mesh. `CHEEK` is skin around the mouth, also seen from inside. `HAIR` (shells over the scalp)
-and `CURTAIN` (long hair) are built per person in `hair.py`."""
+SKIN, CHEEK, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN, GLASSES = range(10)
+"""Parts of the mesh. `CHEEK` is skin around the mouth, also seen from inside. `HAIR` (shells over the scalp),
+`CURTAIN` (long hair) and `GLASSES` are built per person in `hair.py` and `glasses.py`."""
 
 _GROUPS = {
     "helper-l-eye": EYE,

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from generation.faces.factors import Factor
+from generation.faces.glasses import Glasses, sample_glasses
 from generation.faces.hairstyles import Hair, between, one_of, sample_hair, triple
 from generation.faces.head import load_head
 from generation.faces.shapes import sample_local
@@ -107,6 +108,7 @@ class Person:
     beard: float
     stubble: float
     hair: Hair
+    glasses: Glasses | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ _IRISES = {
 def sample_person(seed: int, index: int) -> Person:
     """Person number `index`."""
     rng = np.random.default_rng([seed, 1, index])
-    origin = rng.dirichlet([0.45, 0.45, 0.45])
+    origin = rng.dirichlet([0.3, 0.3, 0.3])
     african, asian, caucasian = (float(share) for share in origin)
     male = rng.random() < 0.5
     masculine = between(rng, 0.78, 1.0) if male else between(rng, 0.0, 0.18)
@@ -173,8 +175,8 @@ def sample_person(seed: int, index: int) -> Person:
     phenotype = {
         "gender": 1 - masculine,
         "age": age,
-        "muscle": between(rng, 0.35, 0.65),
-        "weight": between(rng, 0.34, 0.68),
+        "muscle": between(rng, 0.28, 0.72),
+        "weight": between(rng, 0.28, 0.76),
         "height": 0.5,
         "proportions": between(rng, 0.55, 0.95),
         "cupsize": 0.5,
@@ -183,7 +185,7 @@ def sample_person(seed: int, index: int) -> Person:
         "asian": asian,
         "caucasian": caucasian,
     }
-    melanin = float(np.clip(0.80 * african + 0.30 * asian + 0.13 * caucasian + rng.normal(0, 0.09), 0.02, 0.97))
+    melanin = float(np.clip(0.76 * african + 0.30 * asian + 0.15 * caucasian + rng.normal(0, 0.12), 0.03, 0.97))
     local = sample_local(rng, load_head(), phenotype)
     fair = melanin < 0.28 and caucasian > 0.5
     shades = (
@@ -231,6 +233,7 @@ def sample_person(seed: int, index: int) -> Person:
         beard=between(rng, 0.3, 1.0) if bearded else 0.0,
         stubble=float(rng.beta(0.8, 1.2)) if bearded else 0.0,
         hair=sample_hair(rng, male, old, african, np.array(_HAIR_COLOURS[shade])),
+        glasses=sample_glasses(rng, 0.12 + 0.25 * old),
     )
 
 
@@ -250,8 +253,8 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
     rim = np.array([-np.sign(side) * rng.uniform(0.6, 1.2), rng.uniform(-0.6, 0.1), rng.uniform(0.3, 0.8)])
     warmth = rng.normal(0, 0.10)
     white = np.array([1 + warmth, 1.0, 1 - warmth])
-    fill = rng.uniform(0.18, 0.50)
-    exposure = rng.uniform(0.88, 1.12)
+    fill = rng.uniform(0.15, 0.60)
+    exposure = 0.86 * float(np.clip(rng.lognormal(0, 0.14), 0.75, 1.3))
     cast = rng.normal(0, 0.05, 3)
     slopes = np.outer([0, -rng.uniform(0.15, 0.45), -rng.uniform(0.05, 0.30)], np.ones(3)) + rng.normal(0, 0.08, (3, 3))
     slopes[0] += rng.normal(0, 0.15)

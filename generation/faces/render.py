@@ -35,7 +35,7 @@ SHARD_PEOPLE = 8
 SEQUENCES = 16
 """Sequences of expressions in clips of motion, all kinds of `KINDS` in turn."""
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change of what is rendered: records of another version are made anew."""
 
 

@@ -17,7 +17,7 @@ import warp as wp
 from generation.faces import kernels, regions, shading
 from generation.faces.camera import blur_of, grain_of
 from generation.faces.head import EYE, HAIR, SKIN, load_head
-from generation.faces.paint import FOLD_TINT, backdrop, brow_map, paint
+from generation.faces.paint import FOLD_TINT, Textures, backdrop, brow_map, paint
 from generation.faces.people import Person, Scene
 from generation.faces.subject import Subject, subject
 from generation.faces.surface import Surface, surfaces
@@ -116,6 +116,7 @@ class Renderer:
         self.size, self.side, self.device = size, round(samples**0.5), device
         self.head = load_head()
         self.block = max(1, min(64, 2**22 // (size * self.side) ** 2))
+        self._painted: tuple[Person, Textures] | None = None
 
     def _array(self, values: np.ndarray, kind: Any) -> Any:
         return wp.array(np.ascontiguousarray(values), dtype=kind, device=self.device)
@@ -138,12 +139,19 @@ class Renderer:
         mesh.open = self._array(np.ones(len(who.neutral), np.float32), float)
         return mesh
 
+    def _textures(self, person: Person) -> Textures:
+        """The person's textures; those of the last person are kept for the next scene."""
+        if self._painted is None or self._painted[0] != person:
+            self._painted = person, paint(person, 256 if self.size <= 64 else 512 if self.size <= 160 else 1024)
+        return self._painted[1]
+
     def _paint(self, person: Person, scene: Scene) -> Any:
-        textures = paint(person, 256 if self.size <= 64 else 512 if self.size <= 160 else 1024)
+        textures = self._textures(person)
         result = kernels.Paint()
         result.skin = self._array(textures.skin, wp.vec4)
         result.folds = self._array(textures.folds, wp.vec4)
         result.fold_tint = wp.vec3(*FOLD_TINT)
+        result.glasses = wp.vec3(*(person.glasses.colour if person.glasses else (0.0, 0.0, 0.0)))
         result.hair = self._array(textures.hair, wp.vec4)
         result.cut = self._array(textures.cut, wp.vec2)
         result.iris = wp.vec3(*person.iris)

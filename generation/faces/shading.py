@@ -10,6 +10,7 @@ import warp as wp
 from generation.faces.kernels import (
     CHEEK,
     EYE,
+    GLASSES,
     ID_BITS,
     LASH,
     LOWER_TEETH,
@@ -229,7 +230,7 @@ def shade(
                     lips,
                 )
                 ink = 1.0 - wp.clamp(-region[2], 0.0, 1.0) * paint.lid_line
-                fold = float(0.0)
+                fold = wp.float32(0.0)
                 if wp.dot(strain[e], strain[e]) > 0.0:
                     fold = wp.dot(strain[e], fetch(paint.folds, uv))
                 paper = wp.vec4(
@@ -260,6 +261,8 @@ def shade(
             colour += gleam(light, n, to_eye, 5, free) * 0.5
         elif kind == TONGUE:
             colour = wp.cw_mul(wp.vec3(0.32, 0.095, 0.09), irradiance) + gleam(light, n, to_eye, 4, free) * 0.3
+        elif kind == GLASSES:
+            colour = wp.cw_mul(paint.glasses, irradiance) + gleam(light, n, to_eye, 5, free) * 0.6
         else:
             layer = mesh.layer[i] * wa + mesh.layer[j] * wb + mesh.layer[k] * wc
             colour = shade_hair(fetch(paint.hair, uv), layer, n, to_eye, down, irradiance, free, light)

@@ -1,8 +1,8 @@
 """The shape of a person's face: small changes of Anny's head that give it the proportions of a person.
 
-Anny's average face, seen by MediaPipe, has a longer nose, a lower mouth and higher brows than people on photographs, and
-its local changes, drawn alone, move everything but the outline. So proportions are drawn first, as adults have them, and
-the changes are those nearest to a random draw that give the face these proportions.
+Anny's average face, seen by MediaPipe, has a longer nose, a lower mouth and higher brows than people on photographs,
+and its local changes, drawn alone, move everything but the outline. So proportions are drawn first, as adults have
+them, and the changes are those nearest to a random draw that give the face these proportions.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import numpy as np
 from generation.faces.head import Head
 
 _SPREAD = {
-    "ear": 0.26, "eye": 0.20, "eyebrows": 0.25, "nose": 0.30, "mouth": 0.22, "cheek": 0.32, "chin": 0.28,
-    "forehead": 0.28, "head": 0.20, "neck": 0.12, "head-scale": 0.35, "eyebrows-trans-up": 0.45, "nose-trans-up": 0.40,
+    "ear": 0.26, "eye": 0.28, "eyebrows": 0.30, "nose": 0.36, "mouth": 0.25, "cheek": 0.38, "chin": 0.28,
+    "forehead": 0.34, "head": 0.22, "neck": 0.12,
+    "head-scale": 0.35, "eye-bag": 0.20, "eyebrows-trans-up": 0.45, "mouth-trans-up": 0.40, "nose-trans-up": 0.40,
     "nose-septumangle": 0.15, "nose-base": 0.15, "nose-nostrils-angle": 0.15, "nose-point": 0.20, "nose-greek": 0.20,
-    "nose-compression": 0.15, "mouth-trans-up": 0.40,
+    "nose-compression": 0.15,
 }  # fmt: skip
 """Standard deviation of Anny's local changes by how their names begin; its range is [-1, 1]."""
 
@@ -72,7 +73,7 @@ _MODES = np.array(
 ) / 1000  # fmt: skip
 """Their principal components, of unit variance: how these proportions go together."""
 
-_KEPT = 0.5
+_KEPT = 0.7
 """Share of what sex, age, weight and ancestry do to Anny's proportions that comes on top."""
 
 _TOLERANCE = 0.4
