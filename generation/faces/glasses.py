@@ -106,5 +106,5 @@ def _tube(path: np.ndarray, thickness: float, closed: bool) -> tuple[np.ndarray,
     first = index if closed else index[:-1]
     a, b = first, np.roll(first, -1, 1)
     c, d = np.roll(follow, -1, 1), follow
-    faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
     return points, faces
