@@ -13,7 +13,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,21 +59,6 @@ FEATURES = datasets.Features(
 """One row: `image` and `mask` (forged region, null for real rows) as PNG, `landmarks` in pixels with pixel centres at
 integer + 0.5, `label` 0 real and 1 forged, `source` and `driver` the frames a forgery was made from, `sha256` of the
 image's bytes."""
-
-
-LATER = {"later": True}
-"""Metadata of a configuration's field that came after sets had been made without it: see `described`."""
-
-
-def described(config: Any) -> dict[str, Any]:
-    """A configuration (a dataclass) as what it made is known by: later fields count only when they are in use, so
-    that what was made before they came is still the same set."""
-    plain = asdict(config)
-    return {
-        field.name: plain[field.name]
-        for field in fields(config)
-        if not (field.metadata.get("later") and getattr(config, field.name) == field.default)
-    }
 
 
 class UserError(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from generation.faces.london import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import check_splits
-from generation.records import Faces, UserError, cache_folder, described, load
+from generation.records import Faces, UserError, cache_folder, load
 from scripts.door import configure, progress
 
 Progress = Callable[[int, int], None]
@@ -49,7 +50,7 @@ def apart_from_data(config: DictConfig) -> DictConfig:
 
 def records_folder(name: str, config: Any) -> Path:
     """Where in the cache the records of a source lie that `config` (its dataclass) describes."""
-    digest = hashlib.sha256(json.dumps(described(config), sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
     return cache_folder() / "records" / f"{name}-{digest}"
 
 

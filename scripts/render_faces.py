@@ -6,9 +6,11 @@ python scripts/render_faces.py                         # 260 people, 64 expressi
 python scripts/render_faces.py data.size=128 out=DIR   # the same people at 128 px, into DIR
 python scripts/render_faces.py data.motion=clips       # 260 clips of 3 s: speech, emotions, blinks, glances
 python scripts/render_faces.py layers=[regions,depth,flow]
+python scripts/render_faces.py report=true count=1000 size=256   # how networks that know real faces read them
 
 The run folder gets `grid.png`: people in rows, expressions (or moments) in columns; clips of motion also `clips.gif`,
 truth layers also `truth.png`. A set that is there is not rendered again.
+The report renders people of its own and gets `people.png` and `sweeps/ACTION.png`: each action from 0 to 1.
 """
 
 from __future__ import annotations
@@ -23,18 +25,24 @@ from omegaconf import DictConfig
 from generation.faces.layers import layers_path
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
+from generation.faces.survey import SurveyConfig
 from generation.records import UserError, encode_png, load, write_beside
 from scripts.data import prepare
 from scripts.door import configure, entry, progress, say
+from scripts.face_report import report
 from scripts.face_sheets import contact_sheet, moving_sheet, truth_sheet
 
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """out: folder of the records, None for one in the cache that the configuration names; workers: processes."""
+    """out: folder of the records, None for one in the cache that the configuration names; workers: processes.
+
+    report: have random people judged, instead of rendering a set
+    """
 
     out: Path | None = None
     workers: int = 2
+    report: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -43,18 +51,19 @@ class OutputConfig:
 
 @entry("render_faces")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Render a set of synthetic faces and a contact sheet of it."""
-    output = configure(OutputConfig, {"out": config.out, "workers": config.workers})
+    """Render a set of synthetic faces and a contact sheet of it, or report on the population that they come from."""
+    output = configure(OutputConfig, {key: config[key] for key in ("out", "workers", "report")})
+    if output.report:
+        settings = configure(SurveyConfig, {key: config[key] for key in ("count", "size", "seed")})
+        return report(settings, folder, output.workers)
     data = DictConfig({**config.data, "layers": config.layers}) if config.layers else config.data
     if output.out is None:
         records = prepare(data, output.workers)
     else:
         records = output.out
-        settings = configure(
-            FacesConfig, {str(key): data[key] for key in data if key not in ("name", "records")}, "data"
-        )
+        design = configure(FacesConfig, {str(key): data[key] for key in data if key not in ("name", "records")}, "data")
         with progress("synthetic faces") as bar:
-            render_records(settings, records, output.workers, bar)
+            render_records(design, records, output.workers, bar)
     faces = load(records)
     clips = list(dict.fromkeys(faces.clip.tolist()))
     write_beside(folder / "grid.png", encode_png(contact_sheet(faces, clips)))

@@ -16,8 +16,11 @@ import pytest
 import torch
 
 from generation import records
+from generation.faces import shapes
+from generation.faces.camera import blur_of
 from generation.faces.expressions import _CONFLICTS, conflicts, expression_bank
-from generation.faces.head import LASH, SKIN, TONGUE, UPPER_TEETH, load_head
+from generation.faces.glasses import Glasses
+from generation.faces.head import GLASSES, LASH, SKIN, TONGUE, UPPER_TEETH, load_head
 from generation.faces.landmarks import FaceReader, landmarker_file, pose_of
 from generation.faces.people import ORIGIN, FacesConfig, Person, Scene, sample_person, sample_scene
 from generation.faces.render import SHARD_PEOPLE, Renderer, kind_of, render_records
@@ -217,6 +220,87 @@ def test_people_are_adults_of_every_kind_and_do_not_depend_on_order() -> None:
     assert people[7].name == "synthetic-0-00007"
 
 
+def test_faces_have_the_proportions_of_people() -> None:
+    """On average as photographs have them, within what people have, and as different from one another as people are."""
+    head = load_head()
+    marks = [subject(head, sample_person(3, index)).neutral[head.landmarks] for index in range(40)]
+    found = shapes.proportions(np.array(marks))
+    away = (found - shapes._PEOPLE) / shapes._DEVIATION
+    assert np.abs(away.mean(0)).max() < 1.2 and np.abs(away).max() < 4
+    spread = dict(zip(shapes._PROPORTIONS, away.std(0), strict=True))
+    assert all(spread[name] > 0.6 for name in ("chin height", "jaw width", "cheek width", "mouth height"))
+
+
+def test_proportions_are_shares_of_the_distance_between_the_eyes() -> None:
+    head = load_head()
+    marks = head.template[head.landmarks]
+    turned = shapes.proportions(3 * marks + np.array([1.0, 2.0, 3.0]))
+    assert turned == pytest.approx(shapes.proportions(marks), rel=1e-4)
+    eyes = marks[[42, 45], 0].mean() - marks[[36, 39], 0].mean()
+    width = dict(zip(shapes._PROPORTIONS, shapes.proportions(marks), strict=True))["mouth width"]
+    assert width == pytest.approx((marks[54, 0] - marks[48, 0]) / eyes, rel=1e-5)
+
+
+def test_shapes_are_moderate_and_nearly_symmetric() -> None:
+    for index in range(12):
+        local = sample_person(3, index).local
+        assert max(abs(value) for value in local.values()) <= 1
+        assert all(local[name] == 0 for name in shapes._FIXED)
+        pairs = [(value, local["r" + name[1:]]) for name, value in local.items() if name.startswith("l-")]
+        assert np.mean([abs(left - right) for left, right in pairs]) < 0.12
+
+
+def test_folds_come_with_their_expression(renderer: Renderer, person: Person, scene: Scene) -> None:
+    """The forehead gets darker lines when the brows go up: with the folds' tint than without it."""
+    raised = of(browInnerUp=1.0, browOuterUpLeft=1.0, browOuterUpRight=1.0)
+    stage = renderer._stage(person, scene)
+    lined = next(renderer._takes(stage, np.concatenate([raised, NEUTRAL]), None)).image.numpy()
+    stage.paints.fold_tint = (0.0, 0.0, 0.0)
+    smooth = next(renderer._takes(stage, np.concatenate([raised, NEUTRAL]), None)).image.numpy()
+    assert (lined[1] == smooth[1]).all()
+    assert (lined[0] <= smooth[0]).all() and (smooth[0] - lined[0]).max() >= 3
+
+
+def test_glasses_rest_on_the_face_and_stay_there(renderer: Renderer, person: Person, scene: Scene) -> None:
+    """In front of both eyes, closed surfaces that face outwards, unmoved by any expression, and seen in the picture."""
+    glasses = Glasses(width=0.048, height=0.040, roundness=3.0, thickness=0.003, colour=(0.01, 0.01, 0.01))
+    worn = dataclasses.replace(person, glasses=glasses)
+    who = subject(renderer.head, worn)
+    frame = np.unique(who.faces[who.kind == GLASSES])
+    place = who.neutral[frame]
+    for side, ball in zip((-1, 1), renderer.head.eyes, strict=True):
+        eye, rim = who.neutral[ball], place[(np.sign(place[:, 0]) == side) & (place[:, 2] < 0)]
+        assert rim[:, 2].max() < eye[:, 2].min()
+        assert rim[:, 1].min() < eye[:, 1].min() and rim[:, 1].max() > eye[:, 1].mean() + 0.012
+    assert np.ptp(who.actions[:, frame], axis=0).max() < 1e-6
+    corner = who.neutral[who.faces[who.kind == GLASSES]]
+    assert np.einsum("ti,ti->t", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])).sum() > 0  # the volume
+    with_them, without = (renderer.render(someone, scene, NEUTRAL) for someone in (worn, person))
+    assert (with_them.image[0].astype(int) - without.image[0]).min() < -40
+    assert (with_them.landmarks == without.landmarks).all()
+
+
+def test_blur_is_that_of_the_scene(scene: Scene) -> None:
+    """Weights sum to 1; their second moments are those of the defocus and of the way that the camera moved."""
+    blurred = dataclasses.replace(scene, defocus=0.004, shake=(0.012, 0.0))
+    weights = blur_of(blurred, 512)
+    x = np.arange(len(weights)) - len(weights) // 2
+    assert weights.sum() == pytest.approx(1, abs=1e-5) and len(weights) % 2 == 1
+    down, across = ((weights.sum(axis) * x**2).sum() for axis in (1, 0))
+    assert down == pytest.approx((0.004 * 512) ** 2, rel=0.1)
+    assert across == pytest.approx((0.004 * 512) ** 2 + (0.012 * 512) ** 2 / 12, rel=0.2)
+    assert blur_of(dataclasses.replace(scene, defocus=0.0, shake=(0.0, 0.0)), 64).shape == (1, 1)
+
+
+def test_noise_is_the_scenes_and_the_same_in_every_frame(renderer: Renderer, person: Person, scene: Scene) -> None:
+    noisy = dataclasses.replace(scene, grain=0.02)
+    frames = renderer.render(person, noisy, NEUTRAL.repeat(2, axis=0))
+    clean = renderer.render(person, dataclasses.replace(scene, grain=0.0), NEUTRAL)
+    assert (frames.image[0] == frames.image[1]).all()
+    assert 1 < (frames.image[0].astype(float) - clean.image[0]).std() < 20
+    assert (frames.mask[0] == clean.mask[0]).all()
+
+
 def test_bank() -> None:
     bank = expression_bank(160, 3)
     assert bank.shape == (160, 52) and bank.dtype == np.float32
@@ -347,14 +431,15 @@ def test_mediapipe_reads_what_was_rendered(reader: FaceReader) -> None:
             distance.append(float(np.linalg.norm(frames.landmarks[0] - reading.landmarks / 2, axis=1).mean()))
     assert len(seen) >= 98
     least = {
-        "jawOpen": 0.9,
+        "jawOpen": 0.85,
         "eyeBlink": 0.9,
-        "mouthSmile": 0.75,
+        "mouthSmile": 0.8,
+        "browInnerUp": 0.45,
         "yaw": 0.95,
         "roll": 0.9,
         "x": 0.9,
         "y": 0.9,
-        "scale": 0.85,
+        "scale": 0.8,
     }
     for stem, limit in least.items():
         columns = [index for index, name in enumerate((*ACTIONS, *POSE)) if name.startswith(stem)]

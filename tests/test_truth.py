@@ -44,12 +44,12 @@ def renderer() -> Renderer:
 
 @pytest.fixture(scope="module")
 def person() -> Person:
-    return sample_person(11, 4)
+    return sample_person(11, 8)
 
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return dataclasses.replace(sample_scene(11, 4, 0), pose=FRONTAL)
+    return dataclasses.replace(sample_scene(11, 8, 0), pose=FRONTAL)
 
 
 @pytest.fixture(scope="module")
@@ -183,16 +183,17 @@ def check_surface(first: Surface, second: Surface, renderer: Renderer, share: fl
 
 
 def test_flow_carries_the_picture(renderer: Renderer, person: Person, scene: Scene) -> None:
-    """In light that comes from everywhere alike a point keeps its colour, but for creases and a little sheen."""
+    """In light that comes from everywhere alike a point keeps its colour, but for creases, folds and a little sheen."""
     dark, even = (0.0, 0.0, 0.0), (0.9, 0.9, 0.9)
     flat = dataclasses.replace(scene, key_colour=dark, rim_colour=dark, slopes=(dark, dark, dark), ambient=even)
+    flat = dataclasses.replace(flat, grain=0.0, defocus=0.0, shake=(0.0, 0.0))
     truth = renderer.truth(person, flat, EXPRESSIONS)
     for frame in (2, 3, 4):
         moved = flow(truth.surfaces[0], truth.surfaces[frame])
         moving = moved.visible & bare(truth.surfaces[0], renderer) & (np.linalg.norm(moved.pixels, axis=-1) > 1)
         image, other = (truth.frames.image[index].astype(float) for index in (0, frame))
         left = np.abs(warp(other, moved) - image)[moving].mean()
-        assert moving.sum() > 300 and left < 0.35 * np.abs(other - image)[moving].mean()
+        assert moving.sum() > 300 and left < 0.4 * np.abs(other - image)[moving].mean()
 
 
 def test_flow_follows_vertices(truth: Truth, turned: Truth, renderer: Renderer) -> None:
@@ -263,7 +264,7 @@ def test_background_stands_still_where_it_is_the_same(
     behind = truth.surfaces[0].triangle < 0
     moved = flow(truth.surfaces[0], truth.surfaces[3])
     assert moved.visible[behind].mean() > 0.95 and (moved.pixels[behind] == 0).all()
-    elsewhere = dataclasses.replace(sample_scene(11, 4, 1), pose=FRONTAL)
+    elsewhere = dataclasses.replace(sample_scene(11, 8, 1), pose=FRONTAL)
     other = renderer.truth(person, elsewhere, EXPRESSIONS[:1]).surfaces[0]
     assert not flow(truth.surfaces[0], other).visible[behind].any()
     check_surface(truth.surfaces[0], other, renderer, share=0.97)
@@ -273,7 +274,7 @@ def test_flow_refuses_other_people_and_sizes(renderer: Renderer, scene: Scene, t
     stranger = renderer.truth(sample_person(11, 5), scene, EXPRESSIONS[:1]).surfaces[0]
     with pytest.raises(ValueError, match="one person"):
         flow(truth.surfaces[0], stranger)
-    small = Renderer(size=32, samples=1).truth(sample_person(11, 4), scene, EXPRESSIONS[:1])
+    small = Renderer(size=32, samples=1).truth(sample_person(11, 8), scene, EXPRESSIONS[:1])
     with pytest.raises(ValueError, match="one size"):
         flow(truth.surfaces[0], small.surfaces[0])
     assert (small.regions.sum(-1) == 1).all()

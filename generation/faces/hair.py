@@ -6,33 +6,15 @@ texture of strand lengths (`paint.py`), so that hair has an outline of tips inst
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from generation.faces.attachment import SKULL, Attachment, together
 from generation.faces.hairstyles import Hair
 from generation.faces.head import AXIS, CURTAIN, HAIR, SKIN, Head, azimuth_to_u, height_to_v
 
 _LINE_AZIMUTH = np.radians([0, 18, 32, 44, 54, 61, 67, 78, 84, 92, 104, 116, 130, 150, 180])
 _LINE_HEIGHT = np.array([-75, -74, -67, -54, -38, -18, 12, 14, -22, -36, -32, 25, 52, 66, 70]) / 1000
 """The hairline of the template: azimuth from the middle of the face, height in metres (down) from the eyes."""
-
-
-@dataclass(frozen=True)
-class HairMesh:
-    """Extra vertices (n of them) of one person.
-
-    anchor: (n,) int32 vertex of the head whose movement each follows; offset: (n, 3) metres from that vertex
-    faces: (t, 3) int32, counted from the first extra vertex; kind: (t,) int32
-    uv: (n, 2); layer: (n,) 0 at the root, 1 at the tips
-    """
-
-    anchor: np.ndarray
-    offset: np.ndarray
-    faces: np.ndarray
-    kind: np.ndarray
-    uv: np.ndarray
-    layer: np.ndarray
 
 
 def hairline(azimuth: np.ndarray, hair: Hair) -> np.ndarray:
@@ -55,35 +37,17 @@ def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def hair_mesh(head: Head, vertices: np.ndarray, normals: np.ndarray, hair: Hair, layers: int = 5) -> HairMesh:
+def hair_mesh(head: Head, vertices: np.ndarray, normals: np.ndarray, hair: Hair, layers: int = 5) -> Attachment:
     """The hair on a head with neutral `vertices` (V, 3) and unit `normals` (V, 3)."""
     parts = []
     if hair.style != "bald":
         parts.append(_shells(head, normals, hair, layers))
     if hair.length > 0:
         parts += [_curtain(head, vertices, hair, side) for side in (-1, 1)]
-    starts = np.cumsum([0] + [len(part.anchor) for part in parts])
-    if not parts:
-        empty = np.zeros(0, np.float32)
-        return HairMesh(
-            empty.astype(np.int32),
-            np.zeros((0, 3), np.float32),
-            np.zeros((0, 3), np.int32),
-            empty.astype(np.int32),
-            np.zeros((0, 2), np.float32),
-            empty,
-        )
-    return HairMesh(
-        anchor=np.concatenate([part.anchor for part in parts]).astype(np.int32),
-        offset=np.concatenate([part.offset for part in parts]).astype(np.float32),
-        faces=np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)]).astype(np.int32),
-        kind=np.concatenate([part.kind for part in parts]).astype(np.int32),
-        uv=np.concatenate([part.uv for part in parts]).astype(np.float32),
-        layer=np.concatenate([part.layer for part in parts]).astype(np.float32),
-    )
+    return together(parts)
 
 
-def _shells(head: Head, normals: np.ndarray, hair: Hair, layers: int) -> HairMesh:
+def _shells(head: Head, normals: np.ndarray, hair: Hair, layers: int) -> Attachment:
     azimuth = np.arctan2(head.template[:, 0], -(head.template[:, 2] - AXIS))
     height = head.template[:, 1]
     inside = hairline(azimuth, hair) - height
@@ -113,7 +77,7 @@ def _shells(head: Head, normals: np.ndarray, hair: Hair, layers: int) -> HairMes
     offset = [direction * thickness[:, None] * part + comb * part**1.5 for part in share]
     count = len(used)
     own = place[faces]
-    return HairMesh(
+    return Attachment(
         anchor=np.tile(used, layers),
         offset=np.concatenate(offset),
         faces=np.concatenate([own + layer * count for layer in range(layers)]),
@@ -123,7 +87,7 @@ def _shells(head: Head, normals: np.ndarray, hair: Hair, layers: int) -> HairMes
     )
 
 
-def _curtain(head: Head, vertices: np.ndarray, hair: Hair, side: int, columns: int = 26, lines: int = 16) -> HairMesh:
+def _curtain(head: Head, vertices: np.ndarray, hair: Hair, side: int, columns: int = 26, lines: int = 16) -> Attachment:
     """Half of the long hair, from beside the face to the middle of the back."""
     skull = (head.part == SKIN) & (head.ears < 0.2) & (np.abs(head.template[:, 1] + 0.03) < 0.02)
     width = np.abs(vertices[skull, 0]).max() + hair.side
@@ -143,14 +107,14 @@ def _curtain(head: Head, vertices: np.ndarray, hair: Hair, side: int, columns: i
     z -= 0.012 * near_front * _smooth(-0.02, 0.06, y)
     x -= side * 0.010 * near_front * _smooth(0.02, 0.10, y)
     position = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    anchor = int(np.argmin(np.linalg.norm(head.template - np.array([0.0, -0.12, 0.09], np.float32), axis=1)))
+    anchor = int(np.argmin(np.linalg.norm(head.template - SKULL, axis=1)))
     index = np.arange(lines * columns).reshape(lines, columns)
     square = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]], axis=-1).reshape(-1, 4)
     faces = np.concatenate([square[:, [0, 1, 2]], square[:, [0, 2, 3]]])
     if side > 0:
         faces = faces[:, ::-1]
     uv = np.stack([azimuth_to_u(side * a), np.clip(height_to_v(y), 0, 1)], axis=-1).reshape(-1, 2)
-    return HairMesh(
+    return Attachment(
         anchor=np.full(len(position), anchor),
         offset=position - vertices[anchor],
         faces=faces,

@@ -23,9 +23,9 @@ from PIL import Image
 from generation.motion import ACTIONS
 from generation.records import cache_folder, write_beside
 
-SKIN, CHEEK, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN = range(9)
-"""Parts of the mesh. `CHEEK` is skin around the mouth, also seen from inside. `HAIR` (shells over the scalp)
-and `CURTAIN` (long hair) are built per person in `hair.py`."""
+SKIN, CHEEK, EYE, LASH, UPPER_TEETH, LOWER_TEETH, TONGUE, HAIR, CURTAIN, GLASSES = range(10)
+"""Parts of the mesh. `CHEEK` is skin around the mouth, also seen from inside. `HAIR` (shells over the scalp),
+`CURTAIN` (long hair) and `GLASSES` are built per person in `hair.py` and `glasses.py`."""
 
 _GROUPS = {
     "helper-l-eye": EYE,
@@ -51,12 +51,15 @@ LANDMARKS = (
 Those nearest on average to where MediaPipe sees `landmarks.IBUG_68` on frontal renders of 24 people, with closed and
 (for the inner lips) with open mouth."""
 
-_VERSION = 10
+_VERSION = 11
 
 _LOCAL_WORDS = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "nose", "neck")
 
 _LAST_TOOTH = 0.95
 """Angle along the arch beyond which teeth are left out: the molars would show through thin cheeks."""
+
+_GAZE_AT_REST = 0.08
+"""How far above Anny's own place the iris is, in radii of the ball: where it is, people seem to look at the camera."""
 
 _RACES = ("african", "asian", "caucasian")
 _ANCHORS = {
@@ -328,7 +331,7 @@ def _coordinates(template: np.ndarray, part: np.ndarray, compact: np.ndarray, ey
         ball = compact[eye]
         centre = template[ball].mean(0)
         radius = np.linalg.norm(template[ball] - centre, axis=1).max()
-        uv[ball] = (template[ball] - centre)[:, :2] / radius
+        uv[ball] = (template[ball] - centre)[:, :2] / radius + (0.0, _GAZE_AT_REST)
     for teeth, gum in ((UPPER_TEETH, 1.0), (LOWER_TEETH, -1.0)):
         chosen = part == teeth
         place = template[chosen]

@@ -29,45 +29,52 @@ Chosen with `mobilefacenet.onnx` on 245 clips and photos of 122 people (the Lond
 .51 the clusters are exactly the people. Lower values merge people who look alike, higher ones tear one apart."""
 
 
+def insight_models() -> Any:
+    """insightface's `FaceAnalysis` on the CPU, one thread a network: SCRFD and the recognition network.
+
+    Raises `UserError` where the package or a network cannot be had.
+    """
+    shared = records.shared_folder()
+    folder = shared / "weights" / "insightface_minipack" if shared is not None else Path()
+    root = records.cache_folder() / "insightface"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            import onnxruntime
+            from insightface.app import FaceAnalysis
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            models = FaceAnalysis(
+                name=str(folder) if folder.is_dir() and shared is not None else MODELS,
+                root=str(root),
+                providers=["CPUExecutionProvider"],
+                sess_options=options,
+            )
+    except ImportError as error:
+        raise UserError(
+            f"telling people apart needs insightface ({error}); pip install 'vicious-cycle[footage]'"
+        ) from error
+    except Exception as error:  # a download, an archive or a network of theirs may fail in any way
+        raise UserError(
+            f"{root / 'models' / MODELS}: the identity network is not there and could not be downloaded "
+            f"({type(error).__name__}: {error}); fetch {MODELS}.zip of github.com/deepinsight/insightface, release "
+            "model-zoo, by hand and unpack it there"
+        ) from error
+    if "recognition" not in models.models:
+        raise UserError(f"{models.model_dir}: holds no network for face recognition; put {MODELS}'s files there")
+    return models
+
+
 class FaceEmbedder:
-    """The identity network. Making one raises `UserError` where it cannot be had.
+    """The identity network. Making one raises `UserError` where it cannot be had, see `insight_models`.
 
     name: file of the network, to be named with every figure it gives; sha256: of that file
     """
 
     def __init__(self) -> None:
-        shared = records.shared_folder()
-        folder = shared / "weights" / "insightface_minipack" if shared is not None else Path()
-        root = records.cache_folder() / "insightface"
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                import onnxruntime
-                from insightface.app import FaceAnalysis
-
-                options = onnxruntime.SessionOptions()
-                options.intra_op_num_threads = 1
-                models = FaceAnalysis(
-                    name=str(folder) if folder.is_dir() and shared is not None else MODELS,
-                    root=str(root),
-                    providers=["CPUExecutionProvider"],
-                    sess_options=options,
-                )
-        except ImportError as error:
-            raise UserError(
-                f"telling people apart needs insightface ({error}); pip install 'vicious-cycle[footage]'"
-            ) from error
-        except Exception as error:  # a download, an archive or a network of theirs may fail in any way
-            raise UserError(
-                f"{root / 'models' / MODELS}: the identity network is not there and could not be downloaded "
-                f"({type(error).__name__}: {error}); fetch {MODELS}.zip of github.com/deepinsight/insightface, release "
-                "model-zoo, by hand and unpack it there"
-            ) from error
-        network = models.models.get("recognition")
-        if network is None:
-            raise UserError(f"{models.model_dir}: holds no network for face recognition; put {MODELS}'s files there")
-        path = Path(network.model_file)
+        self._network: Any = insight_models().models["recognition"]
+        path = Path(self._network.model_file)
         self.name, self.sha256 = path.name, hashlib.sha256(path.read_bytes()).hexdigest()
-        self._network: Any = network
 
     def embed(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:  # -> (D,) float32 of length 1
         """image: uint8 (H, W, 3); points: (5, 2) of one face, see `generation.faces.alignment`."""

@@ -28,6 +28,7 @@ LOWER_TEETH = wp.constant(5)
 TONGUE = wp.constant(6)
 HAIR = wp.constant(7)
 CURTAIN = wp.constant(8)
+GLASSES = wp.constant(9)
 
 
 @wp.struct
@@ -94,6 +95,7 @@ class Paint:
     """Textures (H, W), see `paint.py`, and what is coloured without one; radii in radii of the eyeball."""
 
     skin: wp.array2d(dtype=wp.vec4)
+    folds: wp.array2d(dtype=wp.vec4)
     hair: wp.array2d(dtype=wp.vec4)
     cut: wp.array2d(dtype=wp.vec2)
     iris: wp.vec3
@@ -108,6 +110,8 @@ class Paint:
     pupil_radius: float
     lash_length: float
     lid_line: float
+    fold_tint: wp.vec3
+    glasses: wp.vec3
     stripe: float
     oil: float
 
@@ -173,6 +177,8 @@ def kept(kind: int, uv: wp.vec2, layer: float, paint: Paint) -> bool:
     """Whether hair or a lash is there; everything else is."""
     if kind < HAIR:
         return kind != LASH or uv[1] < paint.lash_length
+    if kind == GLASSES:
+        return True
     cut = paint.cut[cell(paint.cut.shape[0], uv[1]), cell(paint.cut.shape[1], uv[0])]
     if kind == HAIR:
         return cut[0] > layer

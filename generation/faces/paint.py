@@ -28,10 +28,12 @@ class Textures:
     """Textures of one person.
 
     skin: (H, W, 4) RGB and gloss; hair: (H, W, 4) RGB and shine
+    folds: (H, W, 4) in [0, 1], lines that come with expressions, see `folds`
     cut: (H, W, 2) in [0, 1], length of the strands of the shells and of the curtain
     """
 
     skin: np.ndarray
+    folds: np.ndarray
     hair: np.ndarray
     cut: np.ndarray
 
@@ -81,12 +83,16 @@ def paint(person: Person, size: int) -> Textures:
     inside = hairline(azimuth, person.hair) - down
     hair, cut, cover = _hair(person, rng, azimuth, down, inside)
     skin = _skin(person, rng, across, down)
+    lines = folds(across, down)
+    skin[..., :3] *= 1 - (0.3 * person.wrinkles * lines @ _AT_REST)[..., None] * FOLD_TINT
+    _lids(skin, person, across, down)
+    _moles(skin, person, rng, across, down)
     _brows(skin, person, rng, across, down)
     _beard(skin, person, rng, across, down)
     root = cover[..., None] * np.clip(0.35 + 25 * max(person.hair.top, person.hair.side), 0.4, 0.96)
     skin[..., :3] = skin[..., :3] * (1 - root) + hair[..., :3] * 0.7 * root
     skin[..., 3] *= 1 - 0.8 * root[..., 0]
-    return Textures(skin.astype(np.float32), hair.astype(np.float32), cut.astype(np.float32))
+    return Textures(skin.astype(np.float32), lines, hair.astype(np.float32), cut.astype(np.float32))
 
 
 def _skin(person: Person, rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -109,8 +115,11 @@ def _skin(person: Person, rng: np.random.Generator, across: np.ndarray, down: np
         + 0.30 * _blob(across, down, 0.017, 0.002, 0.008, 0.010)
         + 0.25 * _blob(across, down, 0.035, -0.010, 0.018, 0.006)
         + 0.20 * _blob(across, down, 0.030, 0.066, 0.012, 0.016)
+        + 0.40 * person.bags * _blob(across, down, 0.031, 0.0110, 0.013, 0.0040)
     )
-    uneven = 0.045 * noise(rng, shape, (6, 8)) + 0.035 * noise(rng, shape, (18, 24))
+    uneven = person.blotches * (
+        0.06 * noise(rng, shape, (6, 8)) + 0.05 * noise(rng, shape, (18, 24)) + 0.03 * noise(rng, shape, (50, 70))
+    )
     fine = 0.05 * person.pores * noise(rng, shape, (shape[0] // 3, shape[1] // 3))
     shade = np.exp(uneven + fine)[..., None] * base
     red = np.clip(blood, 0, 1.2)[..., None] * (0.25 + 0.75 * pale)
@@ -133,6 +142,50 @@ def _hair_colour(person: Person) -> np.ndarray:  # (3,)
     return np.array(person.hair.colour) * (1 - person.hair.grey) + np.array([0.38, 0.37, 0.36]) * person.hair.grey
 
 
+_AT_REST = np.array([0.8, 0.8, 1.0, 0.8], np.float32)
+"""Share of each of `folds` that age leaves at rest."""
+
+FOLD_TINT = np.array([0.70, 0.85, 0.85], np.float32)
+"""How much of each colour the deepest line takes away."""
+
+
+def _line(along: np.ndarray, place: np.ndarray, low: float, high: float, wide: float) -> np.ndarray:
+    """A soft line at `place` = 0 from `low` to `high` along it, fading at its ends."""
+    ends = _step(low, low + 0.4 * (high - low), along) * (1 - _step(high - 0.4 * (high - low), high, along))
+    return np.asarray(ends * np.exp(-((place / wide) ** 2)))
+
+
+def folds(across: np.ndarray, down: np.ndarray) -> np.ndarray:  # (H, W, 4) float32 in [0, 1]
+    """Lines of the raised brow, of the frown, of the smile (from the nose's wings down), and at the eyes' corners."""
+    x = np.abs(across)
+    raised = sum(
+        _line(across, down + height + 0.0012 * np.cos(across * 90) + 0.0008 * np.sin(across * 150 + 70 * height),
+              -0.050, 0.050, 0.0016)
+        for height in (0.041, 0.050, 0.059)
+    )  # fmt: skip
+    frown = _line(down, x - 0.0055 - 0.05 * np.abs(down + 0.012), -0.034, -0.008, 0.0014)
+    nasolabial = np.interp(down, [0.040, 0.046, 0.054, 0.062, 0.072], [0.0165, 0.0205, 0.0260, 0.0300, 0.0320])
+    smile = _line(down, x - nasolabial, 0.038, 0.076, 0.0020)
+    corners = sum(_line(x, down - slope * (x - 0.044) - 0.001, 0.046, 0.062, 0.0010) for slope in (-0.4, 0.0, 0.4))
+    return np.asarray(np.clip(np.stack([raised, frown, smile, corners], axis=-1), 0, 1), np.float32)
+
+
+def _lids(skin: np.ndarray, person: Person, across: np.ndarray, down: np.ndarray) -> None:
+    """The fold above each eye."""
+    bow = ((np.abs(across) - 0.0310) / 0.0145) ** 2
+    fold = down + 0.0092 - 0.0075 * bow
+    dark = person.crease * (1 - _step(0.9, 1.5, bow)) * np.exp(-((fold / 0.0009) ** 2))
+    skin[..., :3] *= 1 - 0.25 * dark[..., None] * np.array([0.70, 0.80, 0.80])
+
+
+def _moles(skin: np.ndarray, person: Person, rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> None:
+    for _ in range(person.moles):
+        x, y, wide = rng.uniform(-0.075, 0.075), rng.uniform(-0.05, 0.11), rng.uniform(0.0008, 0.0018)
+        lines = np.abs(down[:, 0] - y) < 3 * wide
+        spot = np.exp(-((((across[lines] - x) ** 2 + (down[lines] - y) ** 2) / wide**2) ** 2))[..., None]
+        skin[lines, :, :3] *= 1 - spot * rng.uniform(0.3, 0.7) * np.array([0.7, 0.85, 0.95])
+
+
 def brow_map(person: Person, size: int) -> np.ndarray:  # (size, size) in [0, 1]
     """How dense brow hairs may grow at each texel of the skin's texture."""
     texel = (np.arange(size, dtype=np.float32) + 0.5) / size
@@ -141,17 +194,17 @@ def brow_map(person: Person, size: int) -> np.ndarray:  # (size, size) in [0, 1]
 
 
 def _brow_density(person: Person, across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """An arch above each eye."""
+    """A curve above each eye: level with its inner end but for the arch, and lower at the tail."""
     x = np.abs(across)
-    start, end = 0.0105, 0.0545
+    start, end = 0.0110 + person.brow_gap, 0.0545 + 0.4 * person.brow_gap
     t = np.clip((x - start) / (end - start), 0, 1)
     middle = (
         -0.0180
-        - 0.0075 * np.sin(np.pi * np.clip(t * 0.92, 0, 1) ** 1.25)
-        + 0.0065 * t**2.5
-        - 0.0015 * person.brow_height
+        - 0.0010 * person.brow_height
+        - person.brow_arch * np.exp(-(((t - 0.60) / 0.38) ** 2))
+        + person.brow_tail * np.clip((t - 0.55) / 0.45, 0, 1) ** 1.5
     )
-    half = 0.0042 * person.brow_thickness * (1 - 0.72 * t**1.6) * (0.75 + 0.25 * _step(0, 0.2, t))
+    half = 0.0050 * person.brow_thickness * (1 - 0.65 * t**1.6) * (0.75 + 0.25 * _step(0, 0.2, t))
     offset = (down - middle) / half
     return np.asarray(
         (1 - _step(0.35, 1.15, np.abs(offset)))
@@ -163,7 +216,7 @@ def _brow_density(person: Person, across: np.ndarray, down: np.ndarray) -> np.nd
 def _brows(skin: np.ndarray, person: Person, rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> None:
     """Hairs along the brows' arches."""
     shape = across.shape
-    hairs = 0.75 + 0.45 * noise(rng, shape, (shape[0] // 5, shape[1] // 2))
+    hairs = 0.80 + 0.30 * noise(rng, shape, (shape[0] // 3, shape[1] // 4)) + 0.20 * noise(rng, shape, (60, 90))
     density = _brow_density(person, across, down)
     colour = np.minimum(_hair_colour(person) * (1 - 0.35 * (1 - person.hair.grey)), 0.16)
     amount = np.clip(density * hairs * person.brows, 0, 0.93)[..., None]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from generation.faces.factors import Factor
+from generation.faces.glasses import Glasses, sample_glasses
 from generation.faces.hairstyles import Hair, between, one_of, sample_hair, triple
-from generation.records import LATER, UserError
+from generation.faces.head import load_head
+from generation.faces.shapes import sample_local
+from generation.records import UserError
 
 Layer = Literal["mask", "regions", "depth", "flow", "visibility"]
 """Truth layers that may be written beside the records, see `layers.py`."""
@@ -36,10 +39,10 @@ class FacesConfig:
     scenes: int = 1
     expressions: int = 64
     samples: int = 4
-    motion: Literal["bank", "clips"] = field(default="bank", metadata=LATER)
-    frames: int = field(default=75, metadata=LATER)
-    layers: tuple[Layer, ...] = field(default=(), metadata=LATER)
-    split_factors: tuple[Factor, ...] = field(default=(), metadata=LATER)
+    motion: Literal["bank", "clips"] = "bank"
+    frames: int = 75
+    layers: tuple[Layer, ...] = ()
+    split_factors: tuple[Factor, ...] = ()
 
     def __post_init__(self) -> None:
         least = {
@@ -67,7 +70,9 @@ class Person:
     """A synthetic adult. Shares are in [0, 1], colours linear RGB.
 
     phenotype, local: Anny's parameters; seed: draws the fine texture
-    melanin, redness, freckles, oil, pores: of the skin; makeup: colours lips and lids
+    melanin, redness, freckles, blotches, moles, oil, pores: of the skin; makeup: colours lips and lids
+    crease: depth of the fold of the upper lid; bags: of the shade below the eyes; wrinkles: of the lines at rest
+    brow_height: in [-1, 1]; brow_arch, brow_tail, brow_gap: metres, see `paint._brow_density`
     beard: density, and how far it has grown beyond a shadow
     """
 
@@ -79,6 +84,11 @@ class Person:
     redness: float
     warmth: float
     freckles: float
+    blotches: float
+    moles: int
+    crease: float
+    bags: float
+    wrinkles: float
     oil: float
     pores: float
     makeup: float
@@ -86,14 +96,19 @@ class Person:
     brows: float
     brow_height: float
     brow_thickness: float
+    brow_arch: float
+    brow_tail: float
+    brow_gap: float
     lashes: float
     iris: tuple[float, float, float]
+    iris_size: float
     pupil: float
     sclera: float
     teeth: float
     beard: float
     stubble: float
     hair: Hair
+    glasses: Glasses | None
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,8 @@ class Scene:
     pose: (pitch, yaw, roll, x, y, scale) in the frame of `generation.motion`; lens: focal length in half picture widths
     key, rim: directions to the lights in the view's axes; colours linear RGB
     slopes: (3, 3) change of the ambient light with the direction x, y, z
+    defocus: standard deviation of the blur; shake: way of the camera while it was open; both in widths of the picture
+    grain: standard deviation of the sensor's noise in a middle grey, linear
     """
 
     name: str
@@ -122,6 +139,9 @@ class Scene:
     stripe: float
     neckline: float
     neck_v: float
+    defocus: float
+    shake: tuple[float, float]
+    grain: float
 
 
 _HAIR_COLOURS = {
@@ -142,46 +162,11 @@ _IRISES = {
     "grey": (0.170, 0.200, 0.220),
 }
 
-_LOCAL_SPREAD = {
-    "ear": 0.22, "eye": 0.18, "eyebrows": 0.25, "nose": 0.24, "mouth": 0.20, "cheek": 0.25, "chin": 0.25,
-    "forehead": 0.25, "head": 0.14, "neck": 0.12,
-}  # fmt: skip
-"""Standard deviation of Anny's local changes by the part of the face; its range is [-1, 1]."""
-
-_FIXED = (
-    "head-age-incr",
-    "head-angle-out",
-    "head-trans-forward",
-    "head-trans-up",
-    "head-trans-out",
-    "nose-trans-out",
-    "mouth-trans-out",
-    "neck-trans-out",
-    "neck-trans-up",
-    "neck-trans-forward",
-)
-"""Local changes that age twice, or that only move things."""
-
-
-def _local_changes(rng: np.random.Generator, names: tuple[str, ...]) -> dict[str, float]:
-    """Small changes of shape, nearly the same on both sides of the face."""
-    changes: dict[str, float] = {}
-    for name in names:
-        side, _, rest = name.partition("-") if name[:2] in ("l-", "r-") else ("", "", name)
-        spread = _LOCAL_SPREAD[rest.split("-")[0]]
-        shared = changes.get(f"l-{rest}") if side == "r" else None
-        draw = float(rng.normal(0, spread))
-        value = draw if shared is None else shared + 0.15 * draw
-        changes[name] = float(np.clip(value, -0.5, 0.5))
-    return {name: 0.0 if name in _FIXED else value for name, value in changes.items()}
-
 
 def sample_person(seed: int, index: int) -> Person:
     """Person number `index`."""
-    from generation.faces.head import load_head
-
     rng = np.random.default_rng([seed, 1, index])
-    origin = rng.dirichlet([0.45, 0.45, 0.45])
+    origin = rng.dirichlet([0.3, 0.3, 0.3])
     african, asian, caucasian = (float(share) for share in origin)
     male = rng.random() < 0.5
     masculine = between(rng, 0.78, 1.0) if male else between(rng, 0.0, 0.18)
@@ -190,8 +175,8 @@ def sample_person(seed: int, index: int) -> Person:
     phenotype = {
         "gender": 1 - masculine,
         "age": age,
-        "muscle": between(rng, 0.35, 0.65),
-        "weight": between(rng, 0.34, 0.68),
+        "muscle": between(rng, 0.28, 0.72),
+        "weight": between(rng, 0.28, 0.76),
         "height": 0.5,
         "proportions": between(rng, 0.55, 0.95),
         "cupsize": 0.5,
@@ -200,8 +185,8 @@ def sample_person(seed: int, index: int) -> Person:
         "asian": asian,
         "caucasian": caucasian,
     }
-    melanin = float(np.clip(0.80 * african + 0.30 * asian + 0.13 * caucasian + rng.normal(0, 0.09), 0.02, 0.97))
-    local = _local_changes(rng, tuple(load_head().local))
+    melanin = float(np.clip(0.76 * african + 0.30 * asian + 0.15 * caucasian + rng.normal(0, 0.12), 0.03, 0.97))
+    local = sample_local(rng, load_head(), phenotype)
     fair = melanin < 0.28 and caucasian > 0.5
     shades = (
         {"black": 0.05, "dark": 0.25, "brown": 0.30, "light": 0.18, "blond": 0.17, "red": 0.07}
@@ -224,22 +209,39 @@ def sample_person(seed: int, index: int) -> Person:
         redness=between(rng, 0.2, 1.0),
         warmth=between(rng, -1, 1),
         freckles=between(rng, 0.3, 1) if fair and rng.random() < 0.3 else 0.0,
+        blotches=between(rng, 0.3, 1.0),
+        moles=int(rng.poisson(1.5)),
+        crease=between(rng, 0.0, 1.5),
+        bags=between(rng, 0.0, 0.5) + 0.5 * old,
+        wrinkles=old * between(rng, 0.3, 1.0),
         oil=between(rng, 0.5, 1.25),
         pores=between(rng, 0.4, 1.0),
         makeup=0.0 if male else float(rng.choice([0.0, between(rng, 0.2, 1)])),
         lips=between(rng, 0.3, 1.0),
-        brows=between(rng, 0.75, 1.0) if male else between(rng, 0.55, 0.95),
+        brows=between(rng, 0.6, 1.0) if male else between(rng, 0.4, 1.0),
         brow_height=between(rng, -1, 1),
-        brow_thickness=between(rng, 0.8, 1.25) * (1.12 if male else 0.85),
-        lashes=between(rng, 0.12, 0.25) if male else between(rng, 0.2, 0.5),
+        brow_thickness=float(np.clip(rng.lognormal(0, 0.35), 0.5, 1.9)) * (1.15 if male else 0.9),
+        brow_arch=between(rng, 0.0, 0.0040) + (0.0 if male else 0.0012),
+        brow_tail=between(rng, 0.0, 0.0075),
+        brow_gap=float(np.clip(rng.normal(0, 0.0022), -0.005, 0.005)),
+        lashes=between(rng, 0.08, 0.28) if male else between(rng, 0.15, 0.6),
         iris=triple(np.array(_IRISES[one_of(rng, irises)]) * rng.uniform(0.8, 1.25, 3)),
-        pupil=between(rng, 0.12, 0.17),
-        sclera=between(rng, 0.52, 0.68),
+        iris_size=between(rng, 0.40, 0.44),
+        pupil=between(rng, 0.13, 0.19),
+        sclera=between(rng, 0.50, 0.76),
         teeth=between(rng, 0.55, 0.75),
         beard=between(rng, 0.3, 1.0) if bearded else 0.0,
         stubble=float(rng.beta(0.8, 1.2)) if bearded else 0.0,
         hair=sample_hair(rng, male, old, african, np.array(_HAIR_COLOURS[shade])),
+        glasses=sample_glasses(rng, 0.12 + 0.25 * old),
     )
+
+
+def _shake(rng: np.random.Generator) -> tuple[float, float]:
+    """Most pictures are still."""
+    length = min(rng.exponential(0.004), 0.010) if rng.random() < 0.2 else 0.0
+    angle = rng.uniform(0, np.pi)
+    return float(length * np.cos(angle)), float(length * np.sin(angle))
 
 
 def sample_scene(seed: int, index: int, scene: int) -> Scene:
@@ -251,8 +253,8 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
     rim = np.array([-np.sign(side) * rng.uniform(0.6, 1.2), rng.uniform(-0.6, 0.1), rng.uniform(0.3, 0.8)])
     warmth = rng.normal(0, 0.10)
     white = np.array([1 + warmth, 1.0, 1 - warmth])
-    fill = rng.uniform(0.18, 0.50)
-    exposure = rng.uniform(0.88, 1.12)
+    fill = rng.uniform(0.15, 0.60)
+    exposure = 0.86 * float(np.clip(rng.lognormal(0, 0.14), 0.75, 1.3))
     cast = rng.normal(0, 0.05, 3)
     slopes = np.outer([0, -rng.uniform(0.15, 0.45), -rng.uniform(0.05, 0.30)], np.ones(3)) + rng.normal(0, 0.08, (3, 3))
     slopes[0] += rng.normal(0, 0.15)
@@ -280,4 +282,7 @@ def sample_scene(seed: int, index: int, scene: int) -> Scene:
         stripe=float(rng.choice([0.0, between(rng, 60, 260)], p=[0.75, 0.25])),
         neckline=between(rng, 0.125, 0.165),
         neck_v=float(rng.choice([0.0, between(rng, 0.3, 1.0)])),
+        defocus=0.003 * float(rng.beta(1.0, 2.0)),
+        shake=_shake(rng),
+        grain=0.012 * float(rng.beta(1.0, 2.0)),
     )  # fmt: skip

@@ -8,6 +8,7 @@ import warp as wp
 
 from generation.faces.kernels import (
     CHEEK,
+    GLASSES,
     ID_BITS,
     LASH,
     LOWER_TEETH,
@@ -18,7 +19,8 @@ from generation.faces.kernels import (
 
 REGIONS = ("background", "skin", "brows", "eyes", "lips", "teeth", "mouth", "hair", "clothes")
 """What a picture is divided into. `eyes` are eyeballs and lashes; `mouth` is what lies behind the lips but the teeth:
-gums, tongue and cavity; a beard and the scalp's stubble are painted on `skin` and belong to it."""
+gums, tongue and cavity; a beard and the scalp's stubble are painted on `skin` and belong to it; `clothes` are
+cloth and the frames of glasses."""
 
 BACKGROUND, SKIN, BROWS, EYES, LIPS, TEETH, MOUTH, HAIRS, CLOTHES = (
     wp.constant(index) for index in range(len(REGIONS))
@@ -46,6 +48,8 @@ def region_of(kind: int, behind: bool, region: wp.vec3, uv: wp.vec2, brows: wp.a
         return TEETH
     if kind == TONGUE:
         return MOUTH
+    if kind == GLASSES:
+        return CLOTHES
     return HAIRS
 
 

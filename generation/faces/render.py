@@ -6,6 +6,7 @@ A shard's truth layers (`layers.py`) are written before the shard itself, so rec
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -31,13 +32,13 @@ SHARD_PEOPLE = 8
 SEQUENCES = 16
 """Sequences of expressions in clips of motion, all kinds of `KINDS` in turn."""
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change of what is rendered: records of another version are made anew."""
 
 
 def kind_of(config: FacesConfig) -> dict[str, object]:
     """What made the records, as `dataset_info.json` tells it."""
-    return {"faces": "synthetic", "version": VERSION, **records.described(config)}
+    return {"faces": "synthetic", "version": VERSION, **asdict(config)}
 
 
 def render_records(

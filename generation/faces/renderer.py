@@ -15,8 +15,9 @@ import numpy as np
 import warp as wp
 
 from generation.faces import kernels, regions, shading
+from generation.faces.camera import blur_of, grain_of
 from generation.faces.head import EYE, HAIR, SKIN, load_head
-from generation.faces.paint import backdrop, brow_map, paint
+from generation.faces.paint import FOLD_TINT, Textures, backdrop, brow_map, paint
 from generation.faces.people import Person, Scene
 from generation.faces.subject import Subject, subject
 from generation.faces.surface import Surface, surfaces
@@ -30,6 +31,17 @@ _OCCLUSION_DIRECTIONS = 24
 _UPPER_LIDS = ((36, 37, 38, 39), (42, 43, 44, 45))
 """Landmarks along the rim of the upper lid of the eye on the image's left and of the other one."""
 
+_FOLDED_BY = (
+    {"browInnerUp": 0.20, "browOuterUpLeft": 0.10, "browOuterUpRight": 0.10},
+    {"browDownLeft": 0.18, "browDownRight": 0.18},
+    {"mouthSmileLeft": 0.18, "mouthSmileRight": 0.18, "noseSneerLeft": 0.12, "noseSneerRight": 0.12},
+    {"eyeSquintLeft": 0.12, "eyeSquintRight": 0.12, "cheekSquintLeft": 0.08, "cheekSquintRight": 0.08,
+     "mouthSmileLeft": 0.05, "mouthSmileRight": 0.05},
+)  # fmt: skip
+"""Which actions draw which of the skin's folds (`paint.folds`), and how deep."""
+
+_STRAIN = np.array([[fold.get(action, 0.0) for fold in _FOLDED_BY] for action in ACTIONS], np.float32)
+
 
 @dataclass(frozen=True)
 class _Stage:
@@ -41,6 +53,8 @@ class _Stage:
     paints: Any
     light: Any
     background: Any
+    blur: Any
+    grain: Any
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,7 @@ class Renderer:
         self.size, self.side, self.device = size, round(samples**0.5), device
         self.head = load_head()
         self.block = max(1, min(64, 2**22 // (size * self.side) ** 2))
+        self._painted: tuple[Person, Textures] | None = None
 
     def _array(self, values: np.ndarray, kind: Any) -> Any:
         return wp.array(np.ascontiguousarray(values), dtype=kind, device=self.device)
@@ -124,10 +139,19 @@ class Renderer:
         mesh.open = self._array(np.ones(len(who.neutral), np.float32), float)
         return mesh
 
+    def _textures(self, person: Person) -> Textures:
+        """The person's textures; those of the last person are kept for the next scene."""
+        if self._painted is None or self._painted[0] != person:
+            self._painted = person, paint(person, 256 if self.size <= 64 else 512 if self.size <= 160 else 1024)
+        return self._painted[1]
+
     def _paint(self, person: Person, scene: Scene) -> Any:
-        textures = paint(person, 256 if self.size <= 64 else 512 if self.size <= 160 else 1024)
+        textures = self._textures(person)
         result = kernels.Paint()
         result.skin = self._array(textures.skin, wp.vec4)
+        result.folds = self._array(textures.folds, wp.vec4)
+        result.fold_tint = wp.vec3(*FOLD_TINT)
+        result.glasses = wp.vec3(*(person.glasses.colour if person.glasses else (0.0, 0.0, 0.0)))
         result.hair = self._array(textures.hair, wp.vec4)
         result.cut = self._array(textures.cut, wp.vec2)
         result.iris = wp.vec3(*person.iris)
@@ -138,7 +162,7 @@ class Renderer:
         result.lips = wp.vec3(*_lip_tint(person))
         result.cloth = wp.vec3(*scene.cloth)
         result.cloth_stripe = wp.vec3(*(np.array(scene.cloth) * (1.0 if scene.stripe == 0 else 0.45)))
-        result.iris_radius = 0.40
+        result.iris_radius = person.iris_size
         result.pupil_radius = person.pupil
         result.lash_length = person.lashes
         result.lid_line = 0.2 + 0.3 * person.lashes
@@ -253,7 +277,9 @@ class Renderer:
         background = self._array(
             backdrop(scene.background, scene.backdrop, scene.seed, self.size).astype(np.float32), wp.vec3
         )
-        return _Stage(scene, who, mesh, paints, light, background)
+        blur = self._array(blur_of(scene, self.size), float)
+        grain = self._array(grain_of(scene, self.size), wp.vec3)
+        return _Stage(scene, who, mesh, paints, light, background, blur, grain)
 
     def _takes(self, stage: _Stage, expressions: np.ndarray, poses: np.ndarray | None) -> Iterator[_Take]:
         if poses is None:
@@ -290,13 +316,15 @@ class Renderer:
         nearest = new((count, fine, fine), wp.int64)
         self._launch(kernels.rasterize, (count, triangles), screen, mesh, paints, nearest)
         image, mask = new((count, self.size, self.size, 3), wp.uint8), new((count, self.size, self.size), wp.uint8)
-        depth = new((count, self.size, self.size), float)
+        depth, seen = new(mask.shape, float), new(mask.shape, wp.vec3)
+        strain = self._array(np.clip(expressions @ _STRAIN, 0, 1).astype(np.float32), wp.vec4)
         eyes = [
             self._array(part, kind)
             for part, kind in zip(self._eyes(_values(view), turn), (wp.vec4, wp.vec3), strict=True)
         ]
-        inputs = (nearest, screen, view, normals, diffuse, shadow, mesh, paints, light, camera, *eyes, stage.background)
-        self._launch(shading.shade, mask.shape, *inputs, image, mask, depth)
+        inputs = (nearest, screen, view, normals, diffuse, shadow, mesh, paints, light, camera, *eyes, strain)
+        self._launch(shading.shade, mask.shape, *inputs, stage.background, seen, mask, depth)
+        self._launch(shading.develop, mask.shape, seen, stage.blur, stage.grain, image)
         return _Take(pose, view, screen, nearest, image, mask, depth)
 
     def _eyes(self, view: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

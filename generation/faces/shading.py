@@ -10,6 +10,7 @@ import warp as wp
 from generation.faces.kernels import (
     CHEEK,
     EYE,
+    GLASSES,
     ID_BITS,
     LASH,
     LOWER_TEETH,
@@ -159,12 +160,16 @@ def shade(
     camera: Camera,
     balls: wp.array2d(dtype=wp.vec4),
     lids: wp.array2d(dtype=wp.vec3),
+    strain: wp.array(dtype=wp.vec4),
     background: wp.array2d(dtype=wp.vec3),
-    image: wp.array4d(dtype=wp.uint8),
+    seen: wp.array3d(dtype=wp.vec3),
     mask: wp.array3d(dtype=wp.uint8),
     depth: wp.array3d(dtype=float),
 ) -> None:
-    """The mean colour of a pixel's samples, their share on the face, the depth of the nearest (0: nothing)."""
+    """The mean light of a pixel's samples, their share on the face, the depth of the nearest (0: nothing).
+
+    strain: how deep each of the skin's folds is, in [0, 1]
+    """
     e, line, column = wp.tid()
     total = wp.vec3()
     covered = wp.float32(0.0)
@@ -225,7 +230,15 @@ def shade(
                     lips,
                 )
                 ink = 1.0 - wp.clamp(-region[2], 0.0, 1.0) * paint.lid_line
-                paper = wp.vec4(paper[0] * ink, paper[1] * ink, paper[2] * ink, paper[3])
+                fold = wp.float32(0.0)
+                if wp.dot(strain[e], strain[e]) > 0.0:
+                    fold = wp.dot(strain[e], fetch(paint.folds, uv))
+                paper = wp.vec4(
+                    paper[0] * ink * (1.0 - fold * paint.fold_tint[0]),
+                    paper[1] * ink * (1.0 - fold * paint.fold_tint[1]),
+                    paper[2] * ink * (1.0 - fold * paint.fold_tint[2]),
+                    paper[3],
+                )
                 open = mesh.open[i] * wa + mesh.open[j] * wb + mesh.open[k] * wc
                 colour = shade_skin(paper, n, to_eye, irradiance, free, open, light, paint.oil)
         elif kind == EYE:
@@ -248,12 +261,38 @@ def shade(
             colour += gleam(light, n, to_eye, 5, free) * 0.5
         elif kind == TONGUE:
             colour = wp.cw_mul(wp.vec3(0.32, 0.095, 0.09), irradiance) + gleam(light, n, to_eye, 4, free) * 0.3
+        elif kind == GLASSES:
+            colour = wp.cw_mul(paint.glasses, irradiance) + gleam(light, n, to_eye, 5, free) * 0.6
         else:
             layer = mesh.layer[i] * wa + mesh.layer[j] * wb + mesh.layer[k] * wc
             colour = shade_hair(fetch(paint.hair, uv), layer, n, to_eye, down, irradiance, free, light)
         total += colour
     count = float(camera.side * camera.side)
-    for channel in range(3):
-        image[e, line, column, channel] = wp.uint8(encode(total[channel] / count))
+    seen[e, line, column] = total / count
     mask[e, line, column] = wp.uint8(255.0 * covered / count + 0.5)
     depth[e, line, column] = wp.where(closest > 0.0, 1.0 / wp.max(closest, 1.0e-6), 0.0)
+
+
+@wp.kernel
+def develop(
+    seen: wp.array3d(dtype=wp.vec3),
+    blur: wp.array2d(dtype=float),
+    grain: wp.array2d(dtype=wp.vec3),
+    image: wp.array4d(dtype=wp.uint8),
+) -> None:
+    """What the camera makes of the light: blur, noise that grows with the root of the light, 8 bits.
+
+    blur: weights of the pixels around each, an odd number a side; grain: (H, W) noise of a middle grey
+    """
+    e, line, column = wp.tid()
+    half = blur.shape[0] / 2
+    total = wp.vec3()
+    for j in range(blur.shape[0]):
+        y = wp.clamp(line + j - half, 0, seen.shape[1] - 1)
+        for i in range(blur.shape[1]):
+            x = wp.clamp(column + i - half, 0, seen.shape[2] - 1)
+            total += seen[e, y, x] * blur[j, i]
+    for channel in range(3):
+        bright = total[channel]
+        noisy = bright + grain[line, column][channel] * wp.sqrt(0.1 + wp.max(bright, 0.0) * 5.0)
+        image[e, line, column, channel] = wp.uint8(encode(wp.max(noisy, 0.0)))

@@ -1,4 +1,4 @@
-"""A person's geometry: Anny's head in the person's shape, dressed, with hair."""
+"""A person's geometry: Anny's head in the person's shape, dressed, with extra."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from generation.faces.attachment import together
+from generation.faces.glasses import glasses_mesh
 from generation.faces.hair import hair_mesh
-from generation.faces.head import EYE, SKIN, Head
+from generation.faces.head import EYE, GLASSES, SKIN, Head
 from generation.faces.people import Person
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A person ready to be rendered; V vertices with hair.
+    """A person ready to be rendered; V vertices with extra.
 
     neutral: (V, 3), actions: (52, V, 3) float32; faces: (T, 3); kind: (T,); the rest as in `kernels.Mesh`
     """
@@ -39,7 +41,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def subject(head: Head, person: Person, neckline: float = 0.16, neck_v: float = 0.0) -> Subject:
-    """Shape, hair and clothes of a person."""
+    """Shape, hair, glasses and clothes of a person."""
     vertices = head.vertices(head.coefficients(person.phenotype, person.local))
     normals = vertex_normals(vertices, head.faces)
     across, height = np.abs(head.template[:, 0]), head.template[:, 1]
@@ -50,22 +52,24 @@ def subject(head: Head, person: Person, neckline: float = 0.16, neck_v: float = 
     )
     covered = np.clip(cloth / 0.006, 0, 1)
     vertices = vertices + normals * (0.004 * covered)[:, None]
-    hair = hair_mesh(head, vertices, normals, person.hair)
+    worn = [] if person.glasses is None else [glasses_mesh(head, vertices, person.glasses)]
+    extra = together([hair_mesh(head, vertices, normals, person.hair), *worn])
     region = np.zeros((len(vertices), 3), np.float32)
     region[:, 0] = np.where(head.part == EYE, head.template[:, 0] > 0, head.lips)
     region[:, 1] = cloth
     region[:, 2] = np.where(head.mouth > 0.5, 1, -head.rim)
-    extra = len(hair.anchor)
+    inside = np.full(len(extra.anchor), -1, np.float32)
+    inside[np.unique(extra.faces[extra.kind == GLASSES])] = 0.001
     bound = 1 - np.clip((height - 0.10) / 0.12, 0, 1) * (head.part == SKIN) * (head.mouth < 0.5)
     joined = np.concatenate
     return Subject(
-        neutral=joined([vertices, vertices[hair.anchor] + hair.offset]).astype(np.float32),
-        actions=joined([head.actions, head.actions[:, hair.anchor]], axis=1),
-        faces=joined([head.faces, hair.faces + len(vertices)]).astype(np.int32),
-        kind=joined([head.kind, hair.kind]).astype(np.int32),
-        uv=joined([head.uv, hair.uv]).astype(np.float32),
-        bound=joined([bound, np.ones(extra)]).astype(np.float32),
-        region=joined([region, np.full((extra, 3), -1, np.float32)]),
-        face=joined([head.face, np.full(extra, -1, np.float32)]),
-        layer=joined([np.zeros(len(vertices), np.float32), hair.layer]),
+        neutral=joined([vertices, vertices[extra.anchor] + extra.offset]).astype(np.float32),
+        actions=joined([head.actions, head.actions[:, extra.anchor]], axis=1),
+        faces=joined([head.faces, extra.faces + len(vertices)]).astype(np.int32),
+        kind=joined([head.kind, extra.kind]).astype(np.int32),
+        uv=joined([head.uv, extra.uv]).astype(np.float32),
+        bound=joined([bound, np.ones(len(inside))]).astype(np.float32),
+        region=joined([region, np.full((len(inside), 3), -1, np.float32)]),
+        face=joined([head.face, inside]),
+        layer=joined([np.zeros(len(vertices), np.float32), extra.layer]),
     )
