@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ import hydra
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -185,6 +188,8 @@ def entry(name: str) -> Callable[[Work], Callable[[], None]]:
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            if not {"-m", "--multirun"} & set(sys.argv):
+                sys.argv[1:] = [_commas_as_list(argument) for argument in sys.argv[1:]]
             with _mistakes_end_here("give the command again"):
                 hydra.main(version_base="1.3", config_path="pkg://conf", config_name=name)(task)()
 
@@ -192,6 +197,18 @@ def entry(name: str) -> Callable[[Work], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _commas_as_list(argument: str) -> str:
+    """`key=a,b`, which Hydra keeps for several runs (`--multirun`), as `key=[a,b]`."""
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument
+    if override.value_type is not ValueType.SIMPLE_CHOICE_SWEEP:
+        return argument
+    key, _, value = argument.partition("=")
+    return f"{key}=[{value}]"
 
 
 @contextmanager

@@ -203,6 +203,15 @@ def test_a_run_leaves_its_results_and_is_taken_up_with_the_same_configuration_on
     assert (tmp_path / "here" / "made").read_text() == drawn
 
 
+def test_commas_make_a_list(command: list[str], tmp_path: Path) -> None:
+    done = run(command, tmp_path, "must=1", "hydra.run.dir=here", "group.inside=a,b", "group.other=[3,4]")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "here" / "summary.json").read_text())["config"]["group"] == {
+        "inside": ["a", "b"],
+        "other": [3, 4],
+    }
+
+
 def test_the_default_folder(command: list[str], tmp_path: Path) -> None:
     assert run(command, tmp_path, "must=1").returncode == 0
     assert len(list((tmp_path / "runs" / "tiny").glob("*/summary.json"))) == 1
@@ -221,7 +230,6 @@ MISTAKES = {
     "group.inside": "'group.inside' cannot be read as key=value: missing EQUAL at '<EOF>'; quote",
     "group.inside=${nowhere}": "group.inside: Interpolation key 'nowhere' not found",
     "group.inside=???": "group.inside: must be given, as group.inside=...",
-    "group.inside=1,2": "Ambiguous value for argument 'group.inside=1,2'",
     "~nothing": "Could not delete from config. 'nothing' does not exist.",
     "seed=-3": "seed=-3: must be a whole number, 0 or more",
     "hydra.run.dir=/dev/null/x": "Not a directory: /dev/null/x; choose a folder that can be written",
