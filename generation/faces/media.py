@@ -125,7 +125,7 @@ class Media:
                 try:
                     photo.seek(index)
                     image = _rgb(photo)
-                except (OSError, SyntaxError, ValueError, EOFError) as error:
+                except Exception as error:  # Pillow's readers raise whatever they stumble over
                     if index == 0:
                         raise MediaError(f"damaged or truncated ({error})") from error
                     self.damage = f"nothing can be decoded after frame {index - 1} ({error})"
@@ -180,7 +180,7 @@ def read_photo(path: Path) -> np.ndarray:  # uint8 (H, W, 3)
         _bound(photo.width, photo.height)
         try:
             return _rgb(photo)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow's readers raise whatever they stumble over
             raise MediaError(f"damaged or truncated ({error})") from error
 
 
@@ -194,7 +194,7 @@ def _pillow(path: Path) -> Iterator[Image.Image | None]:
             photo = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
         except Image.DecompressionBombError as error:
             raise MediaError(f"too many pixels; at most {MOST_PIXELS / 1e6:.0f} million are read") from error
-        except (OSError, SyntaxError, ValueError):
+        except Exception:  # Pillow's readers raise whatever they stumble over
             photo = None
         try:
             yield photo
@@ -206,7 +206,7 @@ def _pillow(path: Path) -> Iterator[Image.Image | None]:
 def _count(photo: Image.Image) -> int:
     try:
         return int(getattr(photo, "n_frames", 1))
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except Exception:  # Pillow's readers raise whatever they stumble over
         return 1
 
 
