@@ -30,23 +30,31 @@ def report(settings: SurveyConfig, folder: Path, workers: int) -> dict[str, Any]
         )
     judges = judgements(said)
     for action in ACTIONS:
-        r = judges["mediapipe"]["r"][action]
+        r, change = (_shown(judges["mediapipe"][kind][action]) for kind in ("r", "r_of_change"))
         sweep = judges["mediapipe"]["sweep"][movement_of[action]]
         say(
-            f"{action:<20} r {'    -' if r is None else f'{r:5.2f}'}  0 -> 1: {sweep['response'][action]:5.2f}"
+            f"{action:<20} r {r}  of the change {change}  0 -> 1: {sweep['response'][action]:5.2f}"
             f"  strongest {sweep['strongest']} {sweep['response'][sweep['strongest']]:.2f}"
         )
     found = ", ".join(f"{name} {judges[name]['found']:.2%}" for name in FINDERS)
     identity = ", ".join(f"{key} {judges['identity'][key]:.4f}" for key in ("auroc", "same", "different"))
-    say(f"found by {found}; r: mean {judges['mediapipe']['mean_r']:.3f}")
+    read = judges["mediapipe"]
+    say(f"found by {found}; r: mean {read['mean_r']:.3f}, of the change {read['mean_r_of_change']:.3f}")
     say(f"own response strongest in {judges['mediapipe']['strongest']} of {judges['mediapipe']['read']} actions")
     say(f"identity: {identity}")
     return {"faces": len(said.identity), "people": len(set(said.identity.tolist())), "judges": judges}
 
 
+def _shown(r: float | None) -> str:
+    return "    -" if r is None else f"{r:5.2f}"
+
+
 def judgements(said: Survey) -> dict[str, Any]:
-    """The figures of a survey; `mean_r` and `strongest` are over the actions that MediaPipe ever reads."""
-    r = correlations(said.truth, said.reading)
+    """The figures of a survey; means of r and `strongest` are over the actions that MediaPipe ever reads.
+
+    r: between the truth and the reading; r_of_change: the reading less that of the same person at rest
+    """
+    r, r_of_change = (correlations(said.truth, reading) for reading in (said.reading, said.reading - said.rest))
     response = np.nanmean(said.responses, axis=0)
     own = [name for row, (name, moved) in enumerate(MOVEMENTS.items()) if own_response_strongest(moved, response[row])]
     read = [action for action in ACTIONS if action not in UNREAD]
@@ -57,7 +65,9 @@ def judgements(said: Survey) -> dict[str, Any]:
         "mediapipe": {
             **found["mediapipe"],
             "r": r,
+            "r_of_change": r_of_change,
             "mean_r": float(np.mean([r[action] or 0.0 for action in read])),
+            "mean_r_of_change": float(np.mean([r_of_change[action] or 0.0 for action in read])),
             "read": len(read),
             "strongest": sum(action in MOVEMENTS[name] for name in own for action in read),
             "sweep": {

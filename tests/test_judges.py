@@ -159,7 +159,10 @@ def test_report(weights: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert results["faces"] == 6 and results["people"] == 3
     said = results["judges"]
     assert all(0 <= said[name]["found"] <= 1 for name in FINDERS) and said["mediapipe"]["found"] > 0
-    assert list(said["mediapipe"]["r"]) == list(ACTIONS) and said["mediapipe"]["read"] == 39
+    assert (
+        list(said["mediapipe"]["r"]) == list(said["mediapipe"]["r_of_change"]) == list(ACTIONS)
+        and said["mediapipe"]["read"] == 39
+    )
     assert {"auroc", "same", "different", "network"} == set(said["identity"])
     assert json.dumps(said)
     pictures = {path.name for path in (tmp_path / "sweeps").glob("*.png")}

@@ -224,6 +224,10 @@ def _brows(skin: np.ndarray, person: Person, rng: np.random.Generator, across: n
     skin[..., 3] *= 1 - 0.7 * amount[..., 0]
 
 
+BEARDS = {"full": ("cheek", "lip"), "goatee": ("chin", "lip"), "moustache": ("lip",), "chin": ("chin",)}
+"""Where hair is left to grow."""
+
+
 def _beard(skin: np.ndarray, person: Person, rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> None:
     if not person.beard:
         return
@@ -234,7 +238,9 @@ def _beard(skin: np.ndarray, person: Person, rng: np.random.Generator, across: n
     )
     cheek = _step(-0.006, 0.010, down - jaw_top) * (1 - _step(0.122, 0.134, x)) * (1 - _step(0.118, 0.140, down))
     bare = 1 - 0.9 * np.exp(-((x / 0.020) ** 4) - ((down - 0.0695) / 0.0105) ** 4)
-    zone = np.clip(np.maximum(cheek, lip), 0, 1) * bare
+    chin = cheek * (1 - _step(0.026, 0.036, x))
+    places = {"cheek": cheek, "chin": chin, "lip": lip}
+    zone = np.clip(np.max([places[name] for name in BEARDS[person.beard_style]], axis=0), 0, 1) * bare
     shape = across.shape
     grain = np.clip(
         0.65 + 0.5 * noise(rng, shape, (shape[0] // 2, shape[1] // 2)) + 0.3 * noise(rng, shape, (14, 20)), 0, 1.4

@@ -72,8 +72,8 @@ class Person:
     phenotype, local: Anny's parameters; seed: draws the fine texture
     melanin, redness, freckles, blotches, moles, oil, pores: of the skin; makeup: colours lips and lids
     crease: depth of the fold of the upper lid; bags: of the shade below the eyes; wrinkles: of the lines at rest
-    brow_height: in [-1, 1]; brow_arch, brow_tail, brow_gap: metres, see `paint._brow_density`
-    beard: density, and how far it has grown beyond a shadow
+    brow_height: millimetres above the mean; brow_arch, brow_tail, brow_gap: metres, see `paint._brow_density`
+    beard, stubble: density, and how far it has grown beyond a shadow; beard_style: where, see `paint.BEARDS`
     """
 
     name: str
@@ -107,6 +107,7 @@ class Person:
     teeth: float
     beard: float
     stubble: float
+    beard_style: str
     hair: Hair
     glasses: Glasses | None
 
@@ -185,7 +186,7 @@ def sample_person(seed: int, index: int) -> Person:
         "asian": asian,
         "caucasian": caucasian,
     }
-    melanin = float(np.clip(0.76 * african + 0.30 * asian + 0.15 * caucasian + rng.normal(0, 0.12), 0.03, 0.97))
+    melanin = float(np.clip(0.76 * african + 0.30 * asian + 0.15 * caucasian + rng.normal(0, 0.17), 0.02, 0.98))
     local = sample_local(rng, load_head(), phenotype)
     fair = melanin < 0.28 and caucasian > 0.5
     shades = (
@@ -200,6 +201,8 @@ def sample_person(seed: int, index: int) -> Person:
         else {"dark": 0.62, "brown": 0.34, "hazel": 0.04}
     )
     bearded = male and rng.random() < 0.6
+    stubble = float(rng.beta(0.8, 1.2)) if bearded else 0.0
+    shaped = {"full": 0.5, "goatee": 0.25, "moustache": 0.15, "chin": 0.1}
     return Person(
         name=f"synthetic-{seed}-{index:05d}",
         seed=int(rng.integers(2**31)),
@@ -218,20 +221,21 @@ def sample_person(seed: int, index: int) -> Person:
         pores=between(rng, 0.4, 1.0),
         makeup=0.0 if male else float(rng.choice([0.0, between(rng, 0.2, 1)])),
         lips=between(rng, 0.3, 1.0),
-        brows=between(rng, 0.6, 1.0) if male else between(rng, 0.4, 1.0),
-        brow_height=between(rng, -1, 1),
-        brow_thickness=float(np.clip(rng.lognormal(0, 0.35), 0.5, 1.9)) * (1.15 if male else 0.9),
+        brows=between(rng, 0.5, 1.0) if male else between(rng, 0.3, 1.0),
+        brow_height=between(rng, -1.4, 1.4),
+        brow_thickness=float(np.clip(rng.lognormal(0, 0.4), 0.45, 2.0)) * (1.15 if male else 0.9),
         brow_arch=between(rng, 0.0, 0.0040) + (0.0 if male else 0.0012),
         brow_tail=between(rng, 0.0, 0.0075),
         brow_gap=float(np.clip(rng.normal(0, 0.0022), -0.005, 0.005)),
         lashes=between(rng, 0.08, 0.28) if male else between(rng, 0.15, 0.6),
-        iris=triple(np.array(_IRISES[one_of(rng, irises)]) * rng.uniform(0.8, 1.25, 3)),
-        iris_size=between(rng, 0.40, 0.44),
+        iris=triple(np.array(_IRISES[one_of(rng, irises)]) * rng.uniform(0.7, 1.4, 3)),
+        iris_size=between(rng, 0.39, 0.45),
         pupil=between(rng, 0.13, 0.19),
         sclera=between(rng, 0.50, 0.76),
         teeth=between(rng, 0.55, 0.75),
         beard=between(rng, 0.3, 1.0) if bearded else 0.0,
-        stubble=float(rng.beta(0.8, 1.2)) if bearded else 0.0,
+        stubble=stubble,
+        beard_style=one_of(rng, shaped) if stubble > 0.3 else "full",
         hair=sample_hair(rng, male, old, african, np.array(_HAIR_COLOURS[shade])),
         glasses=sample_glasses(rng, 0.12 + 0.25 * old),
     )

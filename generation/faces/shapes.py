@@ -73,6 +73,9 @@ _MODES = np.array(
 ) / 1000  # fmt: skip
 """Their principal components, of unit variance: how these proportions go together."""
 
+_WORLD = 1.15
+"""How much more the world's faces vary along these than those of one city do."""
+
 _KEPT = 0.7
 """Share of what sex, age, weight and ancestry do to Anny's proportions that comes on top."""
 
@@ -125,7 +128,7 @@ def sample_local(rng: np.random.Generator, head: Head, phenotype: Mapping[str, f
     )
     spread_of_side = rng.normal(0, 0.12, len(names))
     draw = np.clip(rng.normal(0, spread), -_REACH, _REACH)
-    target = _PEOPLE + rng.normal(0, 1, len(_MODES)) @ _MODES
+    target = _PEOPLE + _WORLD * rng.normal(0, 1, len(_MODES)) @ _MODES
     change = _fitted(head, phenotype, [groups[group] for group in free], spread, draw, target)
     local = dict.fromkeys(names, 0.0)
     for group, size, value in zip(free, spread, change, strict=True):
@@ -151,7 +154,7 @@ def _fitted(
     average = head.coefficients(phenotype, {})[:first]
     plain = head.template[marks] + np.einsum("s,svc->vc", average, head.shapes[:first, marks])
     own = proportions(plain)
-    reach = 2.3 * _DEVIATION
+    reach = 2.3 * _WORLD * _DEVIATION
     wanted = np.clip(target + _KEPT * (own - _ANNY), _PEOPLE - reach, _PEOPLE + reach)
 
     def place(change: np.ndarray) -> np.ndarray:  # (..., G) -> (..., 68, 3)

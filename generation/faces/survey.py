@@ -75,6 +75,7 @@ class Survey:
     """What the judges say of N pictures of N / 2 people, and of sweeps of every movement, M of them, on P people.
 
     identity: (N,) int; truth, reading: (N, 52); found: (N, 3) bool; embedding: (N, D): see `Judgement`
+    rest: (N, 52), the reading of the same person in the same scene without expression
     sheet: (up to `SHEET`, h, h, 3) uint8, the first pictures
     responses: (P, M, 52), how MediaPipe's reading changes as a movement goes from 0 to 1; NaN where no face is found
     strips: (P, M, len(STRENGTHS), h, h, 3) uint8, the sweeps in pictures
@@ -84,6 +85,7 @@ class Survey:
     identity: np.ndarray
     truth: np.ndarray
     reading: np.ndarray
+    rest: np.ndarray
     found: np.ndarray
     embedding: np.ndarray
     sheet: np.ndarray
@@ -173,14 +175,16 @@ def _work(config: SurveyConfig, folder: Path, part: tuple[str, int, int]) -> boo
 
 def _people(renderer: Renderer, judges: Judges, config: SurveyConfig, first: int, last: int) -> dict[str, np.ndarray]:
     """Two pictures of each person, in two scenes, each with an expression of its own."""
-    identity, truth, sheet = [], [], []
+    identity, truth, rest, sheet = [], [], [], []
     said: list[Judgement] = []
     for index in range(first, last):
         person = sample_person(config.seed, index)
         for which in range(2):
             expression = sparse_mixture(np.random.default_rng([config.seed, 7, index, which]))
-            frames = renderer.render(person, sample_scene(config.seed, index, which), expression[None])
+            scene, both = sample_scene(config.seed, index, which), np.stack([expression, np.zeros_like(expression)])
+            frames = renderer.render(person, scene, both)
             said.append(judges.judge(frames.image[0], frames.landmarks[0]))
+            rest.append(judges.read(frames.image[1]))
             identity.append(index)
             truth.append(expression)
             if 2 * index + which < SHEET:
@@ -190,6 +194,7 @@ def _people(renderer: Renderer, judges: Judges, config: SurveyConfig, first: int
         "identity": np.array(identity),
         "truth": np.array(truth),
         "reading": np.array([judgement.reading for judgement in said]),
+        "rest": np.array(rest),
         "found": np.array([judgement.found for judgement in said]),
         "embedding": np.array([judgement.embedding for judgement in said]),
         "sheet": np.array(sheet, np.uint8).reshape(-1, small, small, 3),
