@@ -19,7 +19,11 @@ def blur_of(scene: Scene, size: int) -> np.ndarray:  # (k, k) float32, k odd
     return np.asarray(weights / weights.sum(), np.float32)
 
 
+SENSOR = 256
+"""Pixels of the sensor a side: smaller pictures are averages of its pixels, with so much less noise."""
+
+
 def grain_of(scene: Scene, size: int) -> np.ndarray:  # (size, size, 3) float32
     """The sensor's noise in a middle grey, in linear light."""
     rng = np.random.default_rng([scene.seed, 8])
-    return scene.grain * rng.normal(0, 1, (size, size, 3)).astype(np.float32)
+    return min(1.0, size / SENSOR) * scene.grain * rng.normal(0, 1, (size, size, 3)).astype(np.float32)

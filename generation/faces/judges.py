@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +97,9 @@ class Judges:
         self._yunet.setInputSize(image.shape[1::-1])
         _, boxes = self._yunet.detect(bgr)
         yunet = [np.array([x, y, x + wide, y + tall]) for x, y, wide, tall in (() if boxes is None else boxes[:, :4])]
-        faces = [face for face in self._app.get(bgr) if _overlap(face.bbox, truth) >= _OVERLAP]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning)  # in insightface
+            faces = [face for face in self._app.get(bgr) if _overlap(face.bbox, truth) >= _OVERLAP]
         size = self._app.models["recognition"].output_shape[-1]
         return Judgement(
             found=np.array(

@@ -120,7 +120,7 @@ class Scene:
     key, rim: directions to the lights in the view's axes; colours linear RGB
     slopes: (3, 3) change of the ambient light with the direction x, y, z
     defocus: standard deviation of the blur; shake: way of the camera while it was open; both in widths of the picture
-    grain: standard deviation of the sensor's noise in a middle grey, linear
+    grain: standard deviation of the sensor's noise in a middle grey, linear, see `camera.grain_of`
     """
 
     name: str
