@@ -39,7 +39,7 @@ class GeneratorConfig:
     """How reenactors are trained. `start`: a checkpoint to fine-tune instead of training from scratch, its path or the
     name of a shipped one."""
 
-    steps: int = 3500
+    steps: int = 3200
     steps_per_epoch: int = 250
     batch: int = 32
     learning_rate: float = 2e-3
@@ -49,6 +49,10 @@ class GeneratorConfig:
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
     judged: int = 120
+
+    def __post_init__(self) -> None:
+        if self.judged < 0:
+            raise UserError(f"generator.judged={self.judged}: must be 0 (no expression is judged) or more")
 
 
 def shipped(name: str) -> Path:
@@ -153,7 +157,7 @@ class RedTeam:
         swaps = self._swaps(forged)
         source, target = self._test.image[swaps.source], self._test.image[swaps.target]
         found = metrics.quality(source.float() / 255, forged.image.float() / 255, target.float() / 255)
-        if not expression or self._reader is None:
+        if not (expression and self.config.judged) or self._reader is None:
             return asdict(found)
         judged = slice(0, self.config.judged)
         error = metrics.expression_error(

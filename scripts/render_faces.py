@@ -2,9 +2,9 @@
 
 Or clips of them in motion; and, where asked for, layers of truth beside the records (`generation/faces/layers.py`).
 
-python scripts/render_faces.py                         # 260 people, 64 expressions, 64 px, into the cache
+python scripts/render_faces.py                         # 360 people, 64 expressions, 64 px, into the cache
 python scripts/render_faces.py data.size=128 out=DIR   # the same people at 128 px, into DIR
-python scripts/render_faces.py data.motion=clips       # 260 clips of 3 s: speech, emotions, blinks, glances
+python scripts/render_faces.py data.motion=clips       # 360 clips of 3 s: speech, emotions, blinks, glances
 python scripts/render_faces.py layers=[regions,depth,flow]
 python scripts/render_faces.py report=true count=1000 size=256   # how networks that know real faces read them
 

@@ -33,7 +33,7 @@ class FacesConfig:
 
     size: int = 64
     seed: int = 0
-    train: int = 200
+    train: int = 300
     validation: int = 20
     test: int = 40
     scenes: int = 1
