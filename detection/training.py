@@ -13,14 +13,14 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from detection.data import Batch
+from detection.data import AT_ONCE, Batch
 from detection.metrics import auroc, checked
 
 _WARM = 0.1
 
 
 @torch.no_grad()
-def score(module: nn.Module, images: Tensor, batch: int = 256) -> NDArray[np.float64]:  # uint8 (N, 3, H, W) -> (N,)
+def score(module: nn.Module, images: Tensor, batch: int = AT_ONCE) -> NDArray[np.float64]:  # uint8 (N, 3, H, W) -> (N,)
     """Log-odds that each image is forged, in eval mode, on the module's device.
 
     The module's mode is put back afterwards.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from detection.data import AT_ONCE
 from detection.degradations import Degrade
 from detection.detectors import DETECTORS, build_detector
 from detection.training import DetectorTrainer, score
@@ -183,7 +184,7 @@ def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
         def work(detector: torch.nn.Module = detector) -> int:
             return len(score(detector, images))
 
-        yield f"score_{name}_64", rate(work, config.seconds), "images/s", {"batch": 256}
+        yield f"score_{name}_64", rate(work, config.seconds), "images/s", {"batch": AT_ONCE}
 
 
 def ingest_speed(config: BenchmarkConfig) -> Iterator[Figure]:

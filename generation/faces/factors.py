@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from generation.faces.people import Person, Scene
 
 Factor = Literal[
-    "old", "beard", "long_hair", "dark_skin", "freckles", "makeup",
+    "old", "beard", "long_hair", "dark_skin", "freckles", "makeup", "glasses",
     "side_light", "rim_light", "large_yaw", "blurred_room",
 ]  # fmt: skip
 
@@ -20,6 +20,7 @@ OF_PEOPLE: dict[Factor, Callable[[Person], bool]] = {
     "dark_skin": lambda person: person.melanin > 0.6,
     "freckles": lambda person: person.freckles > 0,
     "makeup": lambda person: person.makeup > 0,
+    "glasses": lambda person: person.glasses is not None,
 }
 
 OF_SCENES: dict[Factor, Callable[[Scene], bool]] = {
