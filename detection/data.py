@@ -22,7 +22,7 @@ from detection.degradations import Degrade, flip
 from generation.records import Faces, UserError
 
 AT_ONCE = 64
-"""Frames that are scored at once: as many as a processor's caches take; 256 take each more than twice as long."""
+"""Frames that are scored at once: more are no faster, and slower where processes share a cache."""
 
 
 class Batch(NamedTuple):
