@@ -50,7 +50,7 @@ def _shown(r: float | None) -> str:
 
 
 def judgements(said: Survey) -> dict[str, Any]:
-    """The figures of a survey; means of r and `strongest` are over the actions that MediaPipe ever reads.
+    """The figures of a survey; means of r and `strongest` leave out `UNREAD`.
 
     r: between the truth and the reading; r_of_change: the reading less that of the same person at rest
     """

@@ -34,7 +34,8 @@ UNREAD = frozenset(
     ["cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "mouthDimpleLeft",
      "mouthDimpleRight", "mouthLeft", "mouthRight", "jawForward", "jawLeft", "jawRight", "tongueOut"]
 )  # fmt: skip
-"""Actions that MediaPipe never reads, whatever a real face does."""
+"""Actions that no mean counts: on a first, plainer renderer MediaPipe never moved them. On these people it does read
+`mouthLeft` and `mouthRight`."""
 
 _OVERLAP = 0.3
 """A box is on the face where intersection over union with the box around its 68 landmarks is at least this. Boxes that
