@@ -74,7 +74,7 @@ _MODES = np.array(
 """Their principal components, of unit variance: how these proportions go together."""
 
 _WORLD = 1.15
-"""How much more the world's faces vary along these than those of one city do."""
+"""How much more faces vary along these than those photographs': they are of one city. A choice, not measured."""
 
 _KEPT = 0.7
 """Share of what sex, age, weight and ancestry do to Anny's proportions that comes on top."""
