@@ -53,7 +53,8 @@ def reenact(reenactor: nn.Module, faces: Faces, swaps: Swaps, batch: int = 64) -
         source = faces.image[swaps.source[rows]].float() / 255
         own = Motion(faces.expression[swaps.source[rows]], faces.pose[swaps.source[rows]])
         other = Motion(faces.expression[swaps.driver[rows]], faces.pose[swaps.driver[rows]])
-        result = reenactor(source, own.vector(), swap(own, other).vector())
+        landmarks = faces.landmarks[swaps.source[rows]]
+        result = reenactor(source, own.vector(), landmarks, swap(own, other).vector())
         images.append((blend(source, result) * 255).round().to(torch.uint8))
         masks.append((opacity(result.mask) * 255).round().to(torch.uint8))
     return torch.cat(images), torch.cat(masks)

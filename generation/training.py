@@ -72,7 +72,8 @@ class ReenactorTrainer(pl.LightningModule):
         return terms
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
-        return self.terms(batch, self.network(batch.source, batch.source_motion, batch.wanted_motion))
+        result = self.network(batch.source, batch.source_motion, batch.source_landmarks, batch.wanted_motion)
+        return self.terms(batch, result)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         terms = self._step(batch)

@@ -126,7 +126,7 @@ def _generator_step(size: int, data: PairsData, bf16: bool) -> Callable[[], int]
     def step() -> int:
         batch = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            result = module.network(batch.source, batch.source_motion, batch.wanted_motion)
+            result = module.network(batch.source, batch.source_motion, batch.source_landmarks, batch.wanted_motion)
             loss = torch.stack(list(module.terms(batch, result).values())).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

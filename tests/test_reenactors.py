@@ -30,10 +30,11 @@ from generation.training import LossWeights, ReenactorTrainer, one_cycle
 NAMES = list(REENACTORS)
 
 
-def inputs(batch: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(batch: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(batch * size)
     motion = torch.rand(2, batch, MOTION_SIZE, generator=generator) * 0.5
-    return torch.rand(batch, 3, size, size, generator=generator), motion[0], motion[1]
+    landmarks = torch.rand(batch, 68, 2, generator=generator) * size
+    return torch.rand(batch, 3, size, size, generator=generator), motion[0], landmarks, motion[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,10 +50,10 @@ def test_shapes_and_ranges(name: str, batch: int, size: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_one_answer_does_not_depend_on_the_batch(name: str) -> None:
     reenactor = build_reenactor(name).eval()
-    source, own, wanted = inputs(3, 64)
+    given = inputs(3, 64)
     with torch.no_grad():
-        together = reenactor(source, own, wanted).image
-        alone = torch.cat([reenactor(*(value[i : i + 1] for value in (source, own, wanted))).image for i in range(3)])
+        together = reenactor(*given).image
+        alone = torch.cat([reenactor(*(value[i : i + 1] for value in given)).image for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
@@ -75,7 +76,9 @@ def test_training_learns_the_tiny_set(name: str, faces: Faces) -> None:
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
     found = []
     for batch in data.train_dataloader():
-        terms = module.terms(batch, module.network(batch.source, batch.source_motion, batch.wanted_motion))
+        terms = module.terms(
+            batch, module.network(batch.source, batch.source_motion, batch.source_landmarks, batch.wanted_motion)
+        )
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad()
         loss.backward()

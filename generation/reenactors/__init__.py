@@ -1,10 +1,16 @@
 """Reenactors: one file a family, one line in the table `REENACTORS`.
 
-A reenactor is an `nn.Module` called as `reenactor(source, source_motion, wanted_motion) -> Reenactment`:
+A reenactor is an `nn.Module` called as
+`reenactor(source, source_motion, source_landmarks, wanted_motion) -> Reenactment`:
 
-    source: Tensor         # (B, 3, H, W) in [0, 1]
-    source_motion: Tensor  # (B, 58), `generation.motion.Motion.vector`
-    wanted_motion: Tensor  # (B, 58)
+    source: Tensor            # (B, 3, H, W) in [0, 1]
+    source_motion: Tensor     # (B, 58), `generation.motion.Motion.vector`
+    source_landmarks: Tensor  # (B, 68, 2) iBUG landmarks, pixels (x, y)
+    wanted_motion: Tensor     # (B, 58)
+
+It does its work in two steps, so that a source is looked at once for many frames: `encode(source, source_motion,
+source_landmarks)` gives features, a list of tensors (B, ...), and `decode(source, features, source_motion,
+wanted_motion)` the frame.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Warp(nn.Module):
         self.flow = nn.ModuleList([Readout(widths[i + 1], 2) for i in levels])
         self.head = Readout(widths[0], 2 + 4 * (3 + 1 + 1))
 
-    def encode(self, source: Tensor, source_motion: Tensor) -> list[Tensor]:
+    def encode(self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor) -> list[Tensor]:
         """Features of the source at every scale; they depend on nothing wanted and can be kept for many frames."""
         half = F.pixel_unshuffle(source, 2)
         where = position_features(source_motion[:, EXPRESSION_SIZE:], half)
@@ -171,5 +171,8 @@ class Warp(nn.Module):
         pixels = flow * flow.new_tensor([width / 2, height / 2])[:, None, None]
         return Reenactment(image.clamp(0, 1), torch.sigmoid(synthesis[:, 4:5]), pixels)
 
-    def forward(self, source: Tensor, source_motion: Tensor, wanted_motion: Tensor) -> Reenactment:
-        return self.decode(source, self.encode(source, source_motion), source_motion, wanted_motion)
+    def forward(
+        self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor, wanted_motion: Tensor
+    ) -> Reenactment:
+        features = self.encode(source, source_motion, source_landmarks)
+        return self.decode(source, features, source_motion, wanted_motion)
