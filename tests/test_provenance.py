@@ -397,6 +397,10 @@ def test_the_p_value_against_its_definition(face: np.ndarray) -> None:
     assert watermark_p([face]) == pytest.approx(1 - (1 - min(values)) ** 2, rel=1e-3)
 
 
+def test_a_negative_of_a_marked_frame_carries_no_mark(face: np.ndarray) -> None:
+    assert watermark_p([255 - mark_image(face)]) == 1
+
+
 def test_frames_too_small(faces: Faces) -> None:
     image = faces.image[0].permute(1, 2, 0).numpy()
     with pytest.raises(UserError, match="64 x 63 pixels are too few to carry a watermark; at least 64 a side"):

@@ -91,23 +91,21 @@ def watermark_p(frames: Iterable[np.ndarray], key: bytes = _KEY) -> float:  # ea
         terms = np.clip(coefficients / (_CLIP * _usual(coefficients, _NOISE[1])), -1, 1)[: _EDGES[-1], : _EDGES[-1]]
         high, wide = terms.shape
         evidence[:high, :wide] += np.where(_radius()[:high, :wide] < _READ * min(grid.shape), terms, 0)
-    values = []
+    values: list[float] = []
     for inner, outer in pairwise(_EDGES):
         radius = _radius()[: _EDGES[-1], : _EDGES[-1]]
         ring = (radius >= inner) & (radius < outer)
         terms = evidence[ring]
         if np.count_nonzero(terms) >= _FEWEST:
-            values.append(
-                scipy.stats.norm.sf(
-                    float(terms @ _signs(key)[: _EDGES[-1], : _EDGES[-1]][ring]) / float(np.linalg.norm(terms))
-                )
-            )
-    return -math.expm1(len(values) * math.log1p(-min(values))) if values else 1.0  # Sidak: the rings are independent
+            correlation = terms @ _signs(key)[: _EDGES[-1], : _EDGES[-1]][ring] / np.linalg.norm(terms)
+            values.append(float(scipy.stats.norm.sf(correlation)))
+    least = min(values, default=1.0)
+    return 1.0 if least == 1 else -math.expm1(len(values) * math.log1p(-least))  # Sidak: the rings are independent
 
 
 def _limit(shorter: int) -> float:
     """The mark's root mean square in grey levels; large frames are compressed less for their size, and need less."""
-    return min(2.45, max(0.7, 1.4 * (_GRID / shorter) ** 0.7))
+    return min(2.45, max(0.7, 1.4 * math.pow(_GRID / shorter, 0.7)))
 
 
 def _cheapest(gap: np.ndarray, usual: np.ndarray, limit: float) -> np.ndarray:  # (N,) all
@@ -117,7 +115,7 @@ def _cheapest(gap: np.ndarray, usual: np.ndarray, limit: float) -> np.ndarray:  
         middle = (low + high) / 2
         change = np.minimum(gap, middle / usual)
         low, high = (low, middle) if float(change @ change) > limit**2 else (middle, high)
-    return np.minimum(gap, high / usual)
+    return np.asarray(np.minimum(gap, high / usual))
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:  # float32 (h, w), at most _GRID a side
@@ -140,7 +138,7 @@ def _back(coefficients: np.ndarray) -> np.ndarray:
 def _usual(coefficients: np.ndarray, noise: float) -> np.ndarray:
     """Root mean square of the coefficients around each one, and of white noise."""
     around = cv2.blur(coefficients * coefficients, (9, 9))
-    return np.sqrt(np.maximum(around, 0) + np.float32(noise**2 / coefficients.size))
+    return np.asarray(np.sqrt(np.maximum(around, 0) + np.float32(noise**2 / coefficients.size)))
 
 
 def _masking(grid: np.ndarray) -> np.ndarray:
@@ -162,4 +160,4 @@ def _signs(key: bytes) -> np.ndarray:  # float32, 1 or -1, (_GRID, _GRID)
 
 @cache
 def _radius() -> np.ndarray:  # (_GRID, _GRID)
-    return np.hypot(*np.mgrid[:_GRID, :_GRID])
+    return np.asarray(np.hypot(*np.mgrid[:_GRID, :_GRID]))
