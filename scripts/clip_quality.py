@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from detection.pictures import LABEL
 from generation import metrics
-from generation.faces.landmarks import FaceReader
+from generation.faces.landmarks import READING_SIZE, FaceReader
 from generation.faces.people import sample_person, sample_scene
 from generation.faces.renderer import Renderer
 from generation.faces.trajectories import KINDS, trajectory
@@ -48,6 +48,7 @@ class ClipPair:
     landmarks: Tensor         # (F, 68, 2) pixels of the source
     wanted: Tensor            # (F, 52)
     other: Tensor             # (F, 3, S, S) uint8: the exact target, or of real people the driving clip
+    truth: Tensor | None      # (F, 68, 2) pixels of the exact target; real clips have none
     """
 
     source: Tensor
@@ -55,26 +56,28 @@ class ClipPair:
     landmarks: Tensor
     wanted: Tensor
     other: Tensor
+    truth: Tensor | None
 
 
 @dataclass(frozen=True)
 class ClipQuality:
     """Figures of forged clips, each the mean over clips; see `metrics.jitter` and `metrics.aed`.
 
-    jitter: of the forgery's landmarks against the exact target's; None for real clips, which have no exact target
-    jitter_copy: the same of the source's landmarks: what copying the source would have
-    jitter_result, jitter_source, jitter_target: second difference of the landmarks themselves, movement and all; the
-        target of real clips is the driving clip
-    clip_aed, clip_aed_copy: AED of forgery and of source against the target, or the driving clip
+    jitter: of the landmarks read off the forgery against the true ones of the exact target; None for real clips
+    jitter_target: the same read off the exact target, what a perfect reenactor would have: the judge's own trembling
+    jitter_copy: the same read off the source, what copying it would have
+    jitter_own, jitter_own_source: second difference of the landmarks read off forgery and source themselves, movement
+        and all
+    clip_aed, clip_aed_copy: AED of forgery and of source against the target, or of real clips the driving one
     clips, frames: how many
     clip_unread: frames in which MediaPipe finds no face, by "source", "result" and "target"
     """
 
     jitter: float | None
-    jitter_copy: float | None
-    jitter_result: float | None
-    jitter_source: float | None
     jitter_target: float | None
+    jitter_copy: float | None
+    jitter_own: float | None
+    jitter_own_source: float | None
     clip_aed: float | None
     clip_aed_copy: float | None
     clips: int
@@ -86,22 +89,22 @@ NOTHING = ClipQuality(None, None, None, None, None, None, None, 0, 0, {})
 """What is known of clips that nobody has judged."""
 
 JUDGES = {
-    "jitter": f"{MEDIAPIPE}, its points for the 68 landmarks: mean |second difference over time| of result - target, "
-    "per coordinate, over the distance of the outer eye corners",
-    "jitter_result": f"{MEDIAPIPE}: the same of the landmarks themselves, movement and all",
+    "jitter": f"{MEDIAPIPE}, its points for the 68 landmarks: mean |second difference over time| of reading - "
+    "truth, per coordinate, over the distance of the outer eye corners",
+    "jitter_own": f"{MEDIAPIPE}: the same of the readings themselves, movement and all",
     "clip_aed": f"{MEDIAPIPE}: AED of every frame of the clips",
 }
 """Who judges what and how it is normalised, as `Panel.judges` tells it of the other numbers."""
 
 
-def synthetic_pairs(size: int, seed: int) -> list[ClipPair]:
-    """One clip of each of `PEOPLE`, and the same person in the same scene and poses with expressions of another kind.
+def synthetic_pairs(size: int, seed: int, people: Sequence[int] = PEOPLE) -> list[ClipPair]:
+    """One clip of each of the people, and the same person in the same scene and poses with expressions of another kind.
 
     The same seed gives the same clips.
     """
     renderer = Renderer(size)
     pairs = []
-    for place, number in enumerate(PEOPLE):
+    for place, number in enumerate(people):
         person, scene = sample_person(seed, number), sample_scene(seed, number, 0)
         own = trajectory(FRAMES, (seed, number), KINDS[(place + 1) % len(KINDS)], scene.pose)
         other = trajectory(FRAMES, (seed, number, 1), KINDS[place % len(KINDS)], scene.pose)
@@ -114,21 +117,22 @@ def synthetic_pairs(size: int, seed: int) -> list[ClipPair]:
                 landmarks=torch.from_numpy(source.landmarks),
                 wanted=torch.from_numpy(target.expression),
                 other=torch.from_numpy(target.image).permute(0, 3, 1, 2),
+                truth=torch.from_numpy(target.landmarks),
             )
         )
     return pairs
 
 
-def real_pairs(faces: Faces) -> list[ClipPair]:
+def real_pairs(faces: Faces, shortest: int = SHORTEST) -> list[ClipPair]:
     """Clips of the same person two by two: each takes the expressions of the person's next one, frame by frame.
 
-    Only clips in motion count: at least `SHORTEST` frames, in poses of their own. The longer one of two is cut.
+    Only clips in motion count: at least `shortest` frames, in poses of their own. The longer one of two is cut.
     """
     pairs = []
     for identity in np.unique(faces.identity):
         own = np.flatnonzero(faces.identity == identity)
         clips = [_in_order(faces, own[faces.clip[own] == clip]) for clip in np.unique(faces.clip[own])]
-        clips = [rows for rows in clips if len(rows) >= SHORTEST and bool(faces.pose[rows].std(0).max() > 0)]
+        clips = [rows for rows in clips if len(rows) >= shortest and bool(faces.pose[rows].std(0).max() > 0)]
         for index, rows in enumerate(clips if len(clips) > 1 else []):
             driver = clips[(index + 1) % len(clips)]
             length = min(len(rows), len(driver))
@@ -147,6 +151,7 @@ def _pair(faces: Faces, rows: np.ndarray, driver: np.ndarray) -> ClipPair:
         landmarks=faces.landmarks[rows],
         wanted=faces.expression[driver],
         other=faces.image[driver],
+        truth=None,
     )
 
 
@@ -163,45 +168,45 @@ def forge_clip(reenactor: nn.Module, pair: ClipPair) -> Tensor:  # (F, 3, S, S) 
     return torch.cat(frames)
 
 
-def judge_clips(
-    reenactor: nn.Module, pairs: Sequence[ClipPair], reader: FaceReader, exact: bool
-) -> tuple[ClipQuality, bytes]:
-    """Forge the clips and judge them; `exact` says whether `other` is the exact target.
-
-    Returns the figures and a picture (PNG) of the first clip.
-    """
+def judge_clips(reenactor: nn.Module, pairs: Sequence[ClipPair], reader: FaceReader) -> tuple[ClipQuality, bytes]:
+    """Forge the clips and judge them: the figures, and a picture (PNG) of the first clip."""
     figures: list[dict[str, float | None]] = []
     unread = dict.fromkeys(("source", "result", "target"), 0)
     picture = b""
     for pair in pairs:
         images = {"source": pair.source, "result": forge_clip(reenactor, pair), "target": pair.other}
-        picture = picture or strip(**images, last="target" if exact else "driver")
+        picture = picture or strip(**images, last="driver" if pair.truth is None else "target")
         read = {name: metrics.read_faces(value, reader) for name, value in images.items()}
         for name, reading in read.items():
             unread[name] += int((~reading.found).sum())
-        points = {name: reading.landmarks for name, reading in read.items()}
-        target = read["target"].expression
-        all_read = read["source"].found & read["result"].found & read["target"].found
+        source, result, target = read.values()
+        all_read = source.found & result.found & target.found
+        truth = None if pair.truth is None else pair.truth * (READING_SIZE / pair.source.shape[-1])
+
+        def against_truth(reading: metrics.Readings, truth: Tensor | None = truth) -> float | None:
+            return None if truth is None else metrics.jitter(reading.landmarks, truth)
+
         figures.append(
             {
-                "jitter": metrics.jitter(points["result"], points["target"]) if exact else None,
-                "jitter_copy": metrics.jitter(points["source"], points["target"]) if exact else None,
-                **{f"jitter_{name}": metrics.jitter(value) for name, value in points.items()},
-                "clip_aed": metrics.mean(metrics.aed(read["result"].expression, target)[all_read]),
-                "clip_aed_copy": metrics.mean(metrics.aed(read["source"].expression, target)[all_read]),
+                "jitter": against_truth(result),
+                "jitter_target": against_truth(target),
+                "jitter_copy": against_truth(source),
+                "jitter_own": metrics.jitter(result.landmarks),
+                "jitter_own_source": metrics.jitter(source.landmarks),
+                "clip_aed": metrics.mean(metrics.aed(result.expression, target.expression)[all_read]),
+                "clip_aed_copy": metrics.mean(metrics.aed(source.expression, target.expression)[all_read]),
             }
         )
     means: dict[str, Any] = {}
     for name in figures[0]:
-        values = [value for figure in figures if (value := figure[name]) is not None]
-        means[name] = sum(values) / len(values) if values else None
+        means[name] = metrics.mean(torch.tensor([torch.nan if f[name] is None else f[name] for f in figures]))
     frames = sum(len(pair.source) for pair in pairs)
     return ClipQuality(**means, clips=len(pairs), frames=frames, clip_unread=unread), picture
 
 
 def clip_quality(reenactor: nn.Module, size: int, seed: int, reader: FaceReader) -> tuple[ClipQuality, bytes]:
     """Quality on synthetic clips of `size` pixels, and a strip of one of them (PNG)."""
-    return judge_clips(reenactor, synthetic_pairs(size, seed), reader, exact=True)
+    return judge_clips(reenactor, synthetic_pairs(size, seed), reader)
 
 
 def strip(source: Tensor, result: Tensor, target: Tensor, last: str = "target") -> bytes:

@@ -86,7 +86,7 @@ def _clips(
     if not pairs:
         say("jitter is not judged: nobody in the test split is in two clips that move")
         return NOTHING, b""
-    return judge_clips(reenactor, pairs, reader, exact=False)
+    return judge_clips(reenactor, pairs, reader)
 
 
 def _sheet(faces: Faces, swapped: metrics.SwapImages, swaps: Swaps, count: int) -> bytes:
