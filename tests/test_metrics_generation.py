@@ -473,9 +473,7 @@ def test_a_synthetic_clip_has_an_exact_target(clip: clip_quality.ClipPair) -> No
     assert 0.5 < float(still) < 1, "everything but the expression is the same"
 
 
-def test_jitter_of_a_perfect_a_shaky_an_idle_and_a_broken_reenactor(
-    clip: clip_quality.ClipPair, reader: FaceReader
-) -> None:
+def test_jitter_of_four_reenactors(clip: clip_quality.ClipPair, reader: FaceReader) -> None:
     perfect, picture = clip_quality.judge_clips(Oracle(clip), [clip], reader)
     assert perfect.jitter == perfect.jitter_target and perfect.clip_aed == 0
     assert perfect.jitter is not None and 0 < perfect.jitter < 0.02

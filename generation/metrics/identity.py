@@ -12,8 +12,8 @@ from generation.faces.identities import FaceEmbedder
 def five_points(landmarks: Tensor) -> Tensor:  # (N, 68, 2) -> (N, 5, 2)
     """The points by which faces are aligned, see `generation.faces.alignment`: means of the six points around each
     eye, tip of the nose (30), corners of the mouth (48, 54)."""
-    eyes = landmarks[:, 36:48].unflatten(1, (2, 6)).mean(2)
-    return torch.cat([eyes, landmarks[:, [30, 48, 54]]], dim=1)
+    eyes = [landmarks[:, first : first + 6].mean(1, keepdim=True) for first in (36, 42)]
+    return torch.cat([*eyes, landmarks[:, [30, 48, 54]]], dim=1)
 
 
 def embeddings(images: Tensor, landmarks: Tensor, embedder: FaceEmbedder) -> Tensor:  # -> (N, D) of length 1

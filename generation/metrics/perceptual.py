@@ -13,7 +13,7 @@ from torchvision.models import AlexNet_Weights
 
 from generation.records import UserError, write_beside
 
-WEIGHTS = AlexNet_Weights.IMAGENET1K_V1.url
+WEIGHTS: str = AlexNet_Weights.IMAGENET1K_V1.url
 """AlexNet trained on ImageNet, torchvision's, 233 MB; the linear weights of LPIPS are in torchmetrics."""
 
 
@@ -54,5 +54,4 @@ class Lpips:
     @torch.no_grad()
     def __call__(self, result: Tensor, target: Tensor) -> Tensor:  # (N, 3, H, W) in [0, 1] -> (N,)
         """Of each pair of frames at its own size; 0 for identical ones. Not comparable with LPIPS by VGG."""
-        pairs = zip(result.split(1), target.split(1), strict=True)
-        return torch.stack([self._metric(one, other) for one, other in pairs])
+        return torch.stack([self._metric(one[None], other[None]) for one, other in zip(result, target, strict=True)])

@@ -47,8 +47,9 @@ class SwapImages:
         return SwapImages(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def visible(self) -> Tensor:  # (N,) bool, see `visible_change`
-        parts = zip(self.source.split(_BATCH), self.target.split(_BATCH), strict=True)
-        return torch.cat([visible_change(source / 255, target / 255) for source, target in parts])
+        starts = range(0, len(self), _BATCH)
+        parts = [self.select(slice(start, start + _BATCH)) for start in starts]
+        return torch.cat([visible_change(part.source / 255, part.target / 255) for part in parts])
 
 
 def pixel_quality(swaps: SwapImages) -> dict[str, float | None]:
