@@ -154,27 +154,50 @@ class RedTeam:
             return None
 
     def quality(self, forged: Faces, expression: bool = True) -> dict[str, Any]:
+        """What the cycle asks of every reenactor: errors of the pixels, and expressions by MediaPipe alone."""
         swaps = self._swaps(forged)
-        source, target = self._test.image[swaps.source], self._test.image[swaps.target]
-        found = metrics.quality(source.float() / 255, forged.image.float() / 255, target.float() / 255)
+        images = self._test.image[swaps.source], forged.image, self._test.image[swaps.target]
+        source, result, target = (image.float() / 255 for image in images)
+        visible = metrics.visible_change(source, target)
+        sums = metrics.changed_sums(source, result, target)
+        found = {
+            "swaps": len(forged),
+            "visible": int(visible.sum()),
+            "changed_l1_ratio": metrics.changed_l1_ratio(sums),
+            "psnr": metrics.mean(metrics.psnr(result, target)),
+            "ssim": metrics.mean(metrics.ssim(metrics.ssim_map(result, target))),
+            "background_l1": metrics.background_l1(sums),
+        }
         if not (expression and self.config.judged) or self._reader is None:
-            return asdict(found)
+            return found
         judged = slice(0, self.config.judged)
-        error = metrics.expression_error(
+        error = metrics.expression_quality(
             self._readings(swaps.source[judged]),
-            metrics.expression_readings(forged.image[judged], self._reader),
+            metrics.read_faces(forged.image[judged], self._reader).expression,
             self._readings(swaps.target[judged]),
             self._test.expression[swaps.driver[judged]],
-            metrics.visible_change(source[judged].float() / 255, target[judged].float() / 255),
+            visible[judged],
         )
-        return asdict(found) | asdict(error)
+        return found | asdict(error)
+
+    def swapped(self, forged: Faces) -> metrics.SwapImages:
+        """Forgeries of test faces with their sources and exact targets."""
+        swaps = self._swaps(forged)
+        return metrics.SwapImages(
+            source=self._test.image[swaps.source],
+            result=forged.image,
+            target=self._test.image[swaps.target],
+            wanted=self._test.expression[swaps.driver],
+            source_landmarks=self._test.landmarks[swaps.source],
+            target_landmarks=self._test.landmarks[swaps.target],
+        )
 
     def _readings(self, rows: np.ndarray) -> Tensor:  # (N,) -> (N, 52)
         """The judge's readings of real test frames; each frame is read once."""
         assert self._reader is not None
         for row in rows:
             if row not in self._read:
-                self._read[row] = metrics.expression_readings(self._test.image[row][None], self._reader)[0]
+                self._read[row] = metrics.read_faces(self._test.image[row][None], self._reader).expression[0]
         return torch.stack([self._read[row] for row in rows])
 
     def pictures(self, forged: Faces, count: int) -> dict[str, np.ndarray]:

@@ -84,7 +84,7 @@ def test_the_summary_says_who_beats_whom(race: Path) -> None:
     assert sum(found["game"]["red"].values()) == pytest.approx(1) and abs(found["game"]["nash_conv"]) < 1e-9
     assert set(found["quality"]) == {"G0", "G1", "G1_plain"}
     for numbers in found["quality"].values():
-        assert {"changed_l1_ratio", "psnr", "ssim", "expression_error"} <= set(numbers)
+        assert {"changed_l1_ratio", "psnr", "ssim", "aed"} <= set(numbers)
     assert found["controls"]["payoff"]["detectors"] == ["D0", "D1", "D1_extra", "W0"]
     assert set(PHASES) <= set(found["seconds"]) and {"config", "seed", "commit", "versions"} <= set(found)
 
