@@ -73,8 +73,12 @@ class PerceptualNetwork(nn.Module):
         self.heatmaps = nn.Sequential(nn.ReLU(), nn.Conv2d(_HEATMAP_WIDTH, 68, 3, padding=1))
         self.cells = nn.Sequential(nn.Conv2d(WIDTHS[-1], _CELL_WIDTH, 1), nn.ReLU())
         self.local = nn.Sequential(nn.Conv2d(_HEATMAP_WIDTH, _LOCAL_WIDTH, 1), nn.ReLU())
+        described = 68 * (_LOCAL_WIDTH + 2)
         self.expression = nn.Sequential(
-            nn.Linear(68 * (_LOCAL_WIDTH + 2), _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, EXPRESSION_SIZE)
+            nn.BatchNorm1d(described, affine=False),  # without it expressions are learned many times more slowly
+            nn.Linear(described, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, EXPRESSION_SIZE),
         )
         self.identity = nn.Linear(_CELL_WIDTH * _CELLS**2, IDENTITY_SIZE)
 
