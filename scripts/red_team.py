@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,8 +22,8 @@ from generation import metrics
 from generation.faces.landmarks import FaceReader, landmarker_file
 from generation.forge import Swaps, forge
 from generation.losses import Critic, evasion
-from generation.pairs import PairsData
-from generation.records import Faces, UserError
+from generation.pairs import PairsData, check_splits
+from generation.records import Faces, UserError, load
 from generation.reenactors import build_reenactor, load_reenactor, save_reenactor
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.console import progress, say
@@ -37,7 +39,8 @@ class ReenactorConfig:
 @dataclass(frozen=True)
 class GeneratorConfig:
     """How reenactors are trained. `start`: a checkpoint to fine-tune instead of training from scratch, its path or the
-    name of a shipped one."""
+    name of a shipped one. `real`: a folder of finished records of which the share `real_share` of every batch is drawn.
+    `augment` is explained at `PairsData`; `ema`, `compile` and `landmark_noise` at `ReenactorTrainer`."""
 
     steps: int = 3200
     steps_per_epoch: int = 250
@@ -49,8 +52,28 @@ class GeneratorConfig:
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
     judged: int = 120
+    ema: float = 0.0
+    compile: bool = False
+    real: Path | None = None
+    real_share: float = 0.5
+    augment: float = 0.0
+    landmark_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        for key, allowed, what in (
+            ("ema", 0 <= self.ema < 1, "0 (no average) or more, and less than 1"),
+            ("real_share", 0 < self.real_share < 1, "more than 0 and less than 1"),
+            ("augment", 0 <= self.augment <= 1, "between 0 and 1"),
+            ("landmark_noise", self.landmark_noise >= 0, "0 or more"),
+        ):
+            if not allowed:
+                raise UserError(f"generator.{key}={getattr(self, key)}: must be {what}")
+        for name, weight in asdict(self.weights).items():
+            if not weight >= 0:
+                raise UserError(f"generator.weights.{name}={weight}: must be 0 or more")
+        compiler = os.environ.get("CXX", "g++")
+        if self.compile and shutil.which(compiler) is None:
+            raise UserError(f"generator.compile=true: needs the compiler {compiler}, which is not there; install it")
         if self.judged < 0:
             raise UserError(f"generator.judged={self.judged}: must be 0 (no expression is judged) or more")
 
@@ -93,13 +116,32 @@ class RedTeam:
             learning_rate=config.learning_rate if first else config.fine_tune_learning_rate,
             weights=config.weights,
             evasion=evasion(critics, weights) if critics else None,
+            ema=config.ema,
+            compiled=config.compile,
+            landmark_noise=config.landmark_noise,
         )
         seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
-        data = PairsData(self.faces, config.batch, epoch, seed)
+        data = PairsData(
+            self.faces,
+            config.batch,
+            epoch,
+            seed,
+            real=self._real,
+            real_share=config.real_share,
+            augment=config.augment,
+        )
         fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
         save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
         return path
+
+    @cached_property
+    def _real(self) -> Faces | None:
+        if self.config.real is None:
+            return None
+        faces = load(self.config.real).where(label=0)
+        check_splits(faces, str(self.config.real), needed=("train", "validation"))
+        return faces
 
     def _fresh(self) -> torch.nn.Module:
         with torch.random.fork_rng():
