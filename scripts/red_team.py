@@ -96,7 +96,8 @@ class RedTeam:
         )
         seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
         data = PairsData(self.faces, config.batch, epoch, seed)
-        fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
+        if next(network.parameters(), None) is not None:  # a family without any has nothing to learn
+            fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
         save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
         return path

@@ -26,6 +26,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from generation.records import UserError, write_beside
+from generation.reenactors.autoencoder import Autoencoder, AutoencoderOptions
+from generation.reenactors.landmark_warp import LandmarkWarp, LandmarkWarpOptions
 from generation.reenactors.reenactment import Reenactment
 from generation.reenactors.warp import Warp, WarpOptions
 
@@ -41,6 +43,8 @@ class Family(NamedTuple):
 
 REENACTORS: dict[str, Family] = {
     "warp": Family(Warp, WarpOptions),
+    "autoencoder": Family(Autoencoder, AutoencoderOptions),
+    "landmark_warp": Family(LandmarkWarp, LandmarkWarpOptions),
 }
 
 
