@@ -75,8 +75,15 @@ class ReenactorTrainer(pl.LightningModule):
         result = self.network(batch.source, batch.source_motion, batch.source_landmarks, batch.wanted_motion)
         return self.terms(batch, result)
 
+    def training_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of a training step: the network's own where it has `training_terms`, and evasion beside them."""
+        if not hasattr(self.network, "training_terms"):
+            return self._step(batch)
+        terms: dict[str, Tensor] = self.network.training_terms(batch)
+        return terms if self._evasion is None else terms | {"evasion": self._step(batch)["evasion"]}
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        terms = self._step(batch)
+        terms = self.training_terms(batch)
         total = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
