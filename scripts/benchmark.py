@@ -36,7 +36,7 @@ from generation.records import Faces, UserError, load, shared_folder
 from generation.reenactors import build_reenactor
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.door import configure, entry, say
-from scripts.families import FamiliesConfig, compare_families, table
+from scripts.families import FamiliesConfig, compare_families, synthetic_faces, table
 
 Figure = tuple[str, float, str, dict[str, Any]]
 """Name, value, unit, configuration."""
@@ -213,9 +213,10 @@ def ingest_speed(config: BenchmarkConfig) -> Iterator[Figure]:
 
 
 def families(config: BenchmarkConfig) -> Iterator[Figure]:
-    """Every family trained with one budget: the error in the changed region as a share of what copying the source gives,
-    with all other figures; and how often a forgery's family is told. Ends with the table as Markdown."""
-    found = compare_families(config.families, config.folder, config.seed, config.workers, config.seconds)
+    """Every family trained with one budget: the error in the changed region as a share of what copying the source
+    gives, with all other figures; and how often a forgery's family is told. Ends with the table as Markdown."""
+    faces = synthetic_faces(config.families, config.workers)
+    found = compare_families(config.families, faces, config.folder, config.seed, config.seconds)
     for name, figures in found.figures.items():
         about = {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
         yield f"family_{name}", figures["changed_l1_ratio"], "of copying the source", about

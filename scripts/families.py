@@ -75,15 +75,19 @@ class Families:
     accuracy: float
 
 
-def compare_families(config: FamiliesConfig, folder: Path, seed: int, workers: int, seconds: float) -> Families:
-    """Train, forge, detect and attribute; writes `families.md`, `families.png` and a picture of each family.
-
-    seconds: for how long the time of a frame is measured.
-    """
+def synthetic_faces(config: FamiliesConfig, workers: int) -> Faces:
+    """The people of the comparison, from the cache; rendered where they are not there yet."""
     records = records_folder("synthetic", config.faces)
     with progress("synthetic faces") as bar:
         SOURCES["synthetic"].make(config.faces, records, workers, bar)
-    faces = load_split_faces(records)
+    return load_split_faces(records)
+
+
+def compare_families(config: FamiliesConfig, faces: Faces, folder: Path, seed: int, seconds: float) -> Families:
+    """Train, forge, detect and attribute; writes `families.md`, `families.png` and a picture of each family.
+
+    faces: real ones of all splits; seconds: for how long the time of a frame is measured.
+    """
     figures: dict[str, dict[str, Any]] = {}
     forged: list[Faces] = []
     shown: dict[str, np.ndarray] = {}

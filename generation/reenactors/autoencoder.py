@@ -1,6 +1,6 @@
 """autoencoder: the classic deep-fake line, a face decoded from a bottleneck.
 
-Origin: this project, after the shared encoder and per-person decoders of the first deep fakes (faceswap and DeepFaceLab,
+Origin: this project, after the shared encoder and per-person decoders of the first deep fakes (faceswap; DeepFaceLab,
 arXiv 2005.05535). Here one decoder serves everybody: a code of the source's identity and the motions modulate it (FiLM,
 arXiv 1709.07871), and position features in the face's own frame say where it is. Nothing is warped and no skip leads
 past the bottleneck, so the face inside the mask is synthesised as a whole.

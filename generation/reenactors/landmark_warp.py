@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from scipy.spatial import Delaunay
+from scipy.interpolate import LinearNDInterpolator
 from torch import Tensor, nn
 
 from generation.reenactors import rig
@@ -127,21 +127,10 @@ def piecewise_affine_flow(here: np.ndarray, there: np.ndarray, shape: tuple[int,
     across, down = np.linspace(0, width, 5), np.linspace(0, height, 5)
     border = [(x, y) for x in across for y in down if x in (0, width) or y in (0, height)]
     still = np.concatenate([ring, border])
-    points = np.concatenate([there, still])
     offsets = np.concatenate([here - there, np.zeros_like(still)])
-    corners = Delaunay(points).simplices  # (T, 3)
-    places = np.concatenate([points[corners], np.ones((len(corners), 3, 1))], axis=2)
-    affine = np.linalg.pinv(places) @ offsets[corners]  # (T, 3, 2): (x, y, 1) -> offset
-    triangle = np.zeros(shape, np.float32)
-    fixed = _fixed(points[corners])
-    for index, outline in enumerate(fixed):
-        cv2.fillConvexPoly(triangle, outline, index, shift=_FRACTION_BITS)
     rows, columns = np.mgrid[:height, :width] + 0.5
-    place = np.stack([columns, rows, np.ones(shape)], axis=-1)
-    chosen = triangle.astype(np.int64)
-    flow = np.einsum("hwi,hwij->hwj", place, affine[chosen])
-    low, high = offsets[corners].min(1), offsets[corners].max(1)  # slivers shoot beyond what their corners do
-    return np.clip(flow, low[chosen], high[chosen]).astype(np.float32)
+    flow = LinearNDInterpolator(np.concatenate([there, still]), offsets, fill_value=0)(columns, rows)
+    return np.nan_to_num(flow).astype(np.float32)  # NaN on triangles without an area
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
