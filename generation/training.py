@@ -107,16 +107,28 @@ class ReenactorTrainer(pl.LightningModule):
                 terms["evasion"] = self.weights.evasion * self._evasion(forgery)
         return terms
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of a training step; where the network has a `training_terms` of its own, those, and
+        evasion beside them."""
+        own = getattr(self.network, "training_terms", None)
+        if own is not None and self._evasion is None:
+            terms: dict[str, Tensor] = own(batch)
+            return terms
         landmarks = batch.source_landmarks
         if self.landmark_noise > 0:
             landmarks = noisy_landmarks(landmarks, self.landmark_noise, seed=self.global_step)
         call = self._compiled or self.network
         result: Reenactment = call(batch.source, batch.source_motion, landmarks, batch.wanted_motion)
         terms = self.terms(batch, result)
+        if own is not None:
+            return own(batch) | {"evasion": terms["evasion"]}
         if self._adversary is not None and takes_part(self.global_step, self.total_steps):
             forgery = blend(batch.source, result)
             terms["adversarial"] = self.weights.adversarial * self._adversary(forgery, batch.target)
+        return terms
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        terms = self.training_terms(batch)
         total = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)

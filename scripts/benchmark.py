@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py                        # everything, about three minutes on 2 cores
 python scripts/benchmark.py only=render,reenact    # some of it
+python scripts/benchmark.py only=families          # all families trained and compared: a quarter of an hour on 2 cores
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from generation.pairs import PairsData
 from generation.records import Faces, UserError, load, shared_folder
 from generation.reenactors import build_reenactor
 from generation.training import LossWeights, ReenactorTrainer
-from scripts.door import configure, entry
+from scripts.door import configure, entry, say
+from scripts.families import FamiliesConfig, compare_families, synthetic_faces, table
 
 Figure = tuple[str, float, str, dict[str, Any]]
 """Name, value, unit, configuration."""
@@ -45,11 +47,15 @@ WARP = {64: (32, 64, 96), 128: (24, 48, 72, 96)}
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """only: names of `BENCHMARKS`, None for all; seconds: how long each figure is measured."""
+    """only: names of `BENCHMARKS`, None for all but `HEAVY`; seconds: how long each figure is measured; families: what
+    they are compared on; folder: where that run lies."""
 
     only: tuple[str, ...] | None = None
     seconds: float = 10.0
     workers: int = 2
+    families: FamiliesConfig = field(default_factory=FamiliesConfig)
+    seed: int = 0
+    folder: Path = Path()
 
 
 def rate(work: Callable[[], int], seconds: float) -> float:
@@ -206,6 +212,19 @@ def ingest_speed(config: BenchmarkConfig) -> Iterator[Figure]:
     yield "ingest", frames / seconds, "frames/s", {"workers": config.workers, "size": 256, "frames": frames}
 
 
+def families(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Every family trained with one budget: the error in the changed region as a share of what copying the source
+    gives, with all other figures; and how often a forgery's family is told. Ends with the table as Markdown."""
+    faces = synthetic_faces(config.families, config.workers)
+    found = compare_families(config.families, faces, config.folder, config.seed, config.seconds)
+    for name, figures in found.figures.items():
+        about = {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
+        yield f"family_{name}", figures["changed_l1_ratio"], "of copying the source", about
+    about = {"chance": round(100 / len(found.figures), 2), "confusion": found.confusion.round(3).tolist()}
+    yield "family_attribution", 100 * found.accuracy, "%", about
+    say(table(found))
+
+
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "render": render,
     "truth": truth,
@@ -214,14 +233,18 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "train_detector": train_detector,
     "score": score_speed,
     "ingest": ingest_speed,
+    "families": families,
 }
+
+HEAVY = ("families",)
+"""What is run only where it is named."""
 
 
 @entry("benchmark")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     only = [config.only] if isinstance(config.only, str) else config.only
-    settings = configure(BenchmarkConfig, {"only": only, "seconds": config.seconds, "workers": config.workers})
-    names = settings.only or tuple(BENCHMARKS)
+    settings = replace(configure(BenchmarkConfig, {**config, "only": only}), folder=folder)
+    names = settings.only or tuple(name for name in BENCHMARKS if name not in HEAVY)
     for name in names:
         if name not in BENCHMARKS:
             raise UserError(f"only={name}: there is no such benchmark; there are {', '.join(BENCHMARKS)}")

@@ -130,7 +130,8 @@ class RedTeam:
             real_share=config.real_share,
             augment=config.augment,
         )
-        fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
+        if next(network.parameters(), None) is not None:  # a family without any has nothing to learn
+            fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
         save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
         return path

@@ -28,6 +28,7 @@ from generation.reenactors.warp import face_coordinates, warp_by
 from generation.training import LossWeights, ReenactorTrainer, one_cycle
 
 NAMES = list(REENACTORS)
+TRAINED = [name for name in NAMES if any(True for _ in build_reenactor(name).parameters())]
 
 
 def inputs(batch: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -68,7 +69,7 @@ def test_save_and_load(name: str, tmp_path: Path) -> None:
         assert torch.equal(again(*inputs(2, 64)).image, reenactor(*inputs(2, 64)).image)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_training_learns_the_tiny_set(name: str, faces: Faces) -> None:
     torch.manual_seed(0)
     module = ReenactorTrainer(build_reenactor(name), total_steps=40, learning_rate=2e-3, weights=LossWeights())
@@ -76,10 +77,7 @@ def test_training_learns_the_tiny_set(name: str, faces: Faces) -> None:
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
     found = []
     for batch in data.train_dataloader():
-        terms = module.terms(
-            batch, module.network(batch.source, batch.source_motion, batch.source_landmarks, batch.wanted_motion)
-        )
-        loss = torch.stack(list(terms.values())).sum()
+        loss = torch.stack(list(module.training_terms(batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -26,6 +26,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from generation.records import UserError, write_beside
+from generation.reenactors.autoencoder import Autoencoder, AutoencoderOptions
+from generation.reenactors.flow_matching import FlowMatching, FlowMatchingOptions
+from generation.reenactors.landmark_warp import LandmarkWarp, LandmarkWarpOptions
 from generation.reenactors.reenactment import Reenactment
 from generation.reenactors.warp import Warp, WarpOptions
 
@@ -41,6 +44,9 @@ class Family(NamedTuple):
 
 REENACTORS: dict[str, Family] = {
     "warp": Family(Warp, WarpOptions),
+    "autoencoder": Family(Autoencoder, AutoencoderOptions),
+    "flow_matching": Family(FlowMatching, FlowMatchingOptions),
+    "landmark_warp": Family(LandmarkWarp, LandmarkWarpOptions),
 }
 
 
