@@ -85,10 +85,16 @@ def slider_driver(actions: Mapping[str, float]) -> Driver:
     """One expression; actions without a name keep the source's own reading. Raises `UserError`."""
     for name, value in actions.items():
         if not 0 <= value <= 1:
-            raise UserError(f"expression.{name}={value}: must lie between 0 and 1")
+            raise UserError(f"expression.{name}={value}: must lie between 0 and 1; divide percent by 100")
     named = np.array([action in actions for action in ACTIONS])
     expression = expression_of(dict(actions)).numpy()[None]
     return Driver(np.zeros(1), expression, np.zeros(EXPRESSION_SIZE), named, moving=False)
+
+
+def expression_driver(expression: np.ndarray) -> Driver:  # (52,)
+    """One expression, in which every action counts."""
+    neutral = np.zeros(EXPRESSION_SIZE)
+    return Driver(np.zeros(1), expression[None], neutral, np.ones(EXPRESSION_SIZE, bool), moving=False)
 
 
 def csv_driver(path: Path, mode: str) -> Driver:
