@@ -17,12 +17,12 @@ EXPRESSIONS = (
 """Names of `EMOTIONS`, `EYES` and `VISEMES`."""
 
 _TABLE = EMOTIONS | EYES | VISEMES
-_TILE, _COLUMNS, _LABEL, _AROUND = 256, 4, 24, 1.15
+_TILE, _COLUMNS, _LABEL, _AROUND = 256, 6, 24, 0.85
 _PAPER, _INK = (250, 250, 250), (20, 20, 20)
 
 
 def expression_sheet(source: Source, person: Person, redrawer: Redrawer, family: str) -> np.ndarray:  # uint8 (H, W, 3)
-    """The source in large, and four by three tiles, each the named expression alone. source: a photo"""
+    """The source in large, and two rows of tiles, each the named expression alone. source: a photo"""
     assert source.photo is not None
     half = _AROUND * person.side / 2
     x, y = person.squares[0, :2]
