@@ -30,7 +30,7 @@ VIDEO_ENDINGS = (".mp4", ".m4v", ".mov")
 
 _TIME_BASE = Fraction(1, 90_000)
 _COPIED = ("aac", "mp3", "ac3", "eac3", "alac", "opus")
-"""Sound that fits into the containers of `VIDEO_ENDINGS` as it is; other sound becomes AAC."""
+"""Sound that fits into the containers of `VIDEO_ENDINGS` as it is; other sound becomes AAC, of two channels at most."""
 
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
@@ -164,8 +164,8 @@ class _Sound:
             if copied:
                 new = container.add_stream_from_template(stream)
             else:
-                new = container.add_stream("aac", rate=stream.codec_context.sample_rate)
-                new.layout = stream.codec_context.layout
+                layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+                new = container.add_stream("aac", rate=stream.codec_context.sample_rate, layout=layout)
             self._streams[stream.index] = new, copied
         self._packets = source.demux(*source.streams.audio)
         self._next: Any = next(self._packets, None)
