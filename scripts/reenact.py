@@ -15,39 +15,35 @@ expression; of a photo a moving driver makes a silent video. Every frame is wate
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import av
 import cv2
 import numpy as np
 from omegaconf import DictConfig
 
-from generation.editing.drivers import Driver, EditConfig, Region, csv_driver, media_driver, slider_driver
+from generation.editing.drivers import Driver, csv_driver, media_driver, slider_driver
 from generation.editing.editing import Source, chosen, digest, edited, open_source, synthetic_source
 from generation.editing.following import Follower, Person
 from generation.editing.redrawing import Redrawer
 from generation.editing.writing import PHOTO_ENDINGS, VIDEO_ENDINGS, VideoWriter, check_ending, write_photo
-from generation.faces.footage import OriginConfig, files_in
 from generation.faces.media import Media, MediaError
 from generation.faces.people import ORIGIN
 from generation.motion import write_expressions
 from generation.provenance import Statement, verify
 from generation.records import UserError, write_beside
-from generation.reenactors import load_reenactor, shipped
+from generation.reenactors import load_reenactor
 from scripts.door import Incomplete, configure, entry, progress, say
 from scripts.expression_sheet import expression_sheet
+from scripts.reenact_plan import SYNTHETIC, ReenactConfig, checkpoint, ending_for, jobs
 
 T = TypeVar("T")
-
-SYNTHETIC = "synthetic"
-"""The source that needs no file."""
 
 DEFAULT_SIZE = 64
 """Pixels of the crops of a reenactor whose .json does not give its `size`."""
@@ -55,42 +51,19 @@ DEFAULT_SIZE = 64
 _NO_FILE_OF_OURS = "is there already and no result of this very command; delete it or choose another name"
 
 
-@dataclass(frozen=True)
-class ReenactConfig:
-    """See `conf/reenact.yaml`."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-    source: str
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One file: `path` is the source, None for a synthetic one."""
+
+    path: Path | None
     out: Path
-    driver: Path | None = None
-    expression: dict[str, float | None] = field(default_factory=dict)
-    expression_sheet: bool = False
-    mode: Literal["replace", "add"] = "replace"
-    strength: float = 1.0
-    regions: tuple[Region, ...] = ("eyes", "brows", "mouth")
-    face: Any = 0
-    mask: bool = False
-    smallest: int = 64
-    reenactor: str = "warp_64"
-    origin: OriginConfig = field(default_factory=OriginConfig)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        given = [bool(self.driver), bool(self.sliders), self.expression_sheet]
-        if sum(given) != 1:
-            raise UserError("give exactly one of driver=PATH, sliders (expression.jawOpen=0.8), expression_sheet=true")
-        if self.face != "all" and (not isinstance(self.face, int) or isinstance(self.face, bool) or self.face < 0):
-            raise UserError(f"face={self.face}: must be a number, 0 for the leftmost face, or all")
-        if self.smallest < 1:
-            raise UserError(f"smallest={self.smallest}: must be at least 1")
-        _ = self.edit
-
-    @property
-    def edit(self) -> EditConfig:
-        return EditConfig(self.mode, self.strength, self.regions)
-
-    @property
-    def sliders(self) -> dict[str, float]:
-        return {name: value for name, value in self.expression.items() if value is not None}
+    mask: Path | None
+    video: bool
+    statement: Statement
+    finished: bool
 
 
 @entry("reenact")
@@ -109,11 +82,11 @@ class Editor:
     def __init__(self, settings: ReenactConfig, folder: Path) -> None:
         self.settings, self.folder = settings, folder
         self._open = ExitStack()
-        self.jobs = _jobs(settings)
+        self.jobs, self.single = jobs(settings), not Path(settings.source).is_dir()
         self.real = settings.source != SYNTHETIC
         if self.real:
             settings.origin.statement()
-        path = _checkpoint(settings.reenactor)
+        path = checkpoint(settings.reenactor)
         network, about = load_reenactor(path)
         self.family, self.checkpoint = str(about["name"]), digest(path)
         self.redrawer = Redrawer(network, int(about["meta"].get("size", DEFAULT_SIZE)))
@@ -145,15 +118,26 @@ class Editor:
         files: list[dict[str, Any]] = []
         failed: list[dict[str, str]] = []
         moving = self._driver_moves()
-        for number, (path, out) in enumerate(self.jobs):
+
+        def tried(work: Callable[[], T], path: Path | None) -> T | None:
             try:
-                files.append(self._job(path, out, moving, f"{number + 1} of {len(self.jobs)}"))
+                return work()
             except (UserError, MediaError, av.FFmpegError, cv2.error, OSError) as error:
-                no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-                if self.out_of_one or no_room:
+                if self.single or (isinstance(error, OSError) and error.errno in _NO_ROOM):
                     raise
                 say(f"left out: {error}")
                 failed.append({"source": str(path), "reason": str(error)})
+                return None
+
+        plans = [tried(partial(self._plan, path, out, moving), path) for path, out in self.jobs]
+        left = [plan for plan in plans if plan is not None and not plan.finished]
+        if left and not self.settings.expression_sheet:
+            _ = self.driver
+        for plan in plans:
+            if plan is not None:
+                which = f"{plans.index(plan) + 1} of {len(plans)}"
+                told = tried(partial(self._known if plan.finished else self._make, plan, which), plan.path)
+                files += [] if told is None else [told]
         results = {
             "files": files,
             "failed": failed,
@@ -161,59 +145,65 @@ class Editor:
             "skipped": sum(bool(item.get("skipped")) for item in files),
             "reenactor": {"family": self.family, "size": self.redrawer.size, "sha256": self.checkpoint},
         }
-        if self.settings.driver is not None and "driver" in self.__dict__:
+        if self.settings.driver is not None and left:
             results["driver"] = {"moments": len(self.driver.seconds), "held": self.driver.held}
             if self.driver.held:
                 say(f"{self.settings.driver}: {self.driver.held} frames without a face; the last expression was held")
-        if len(self.jobs) > 1:
-            say(f"{len(files)} of {len(self.jobs)} files are done, {results['skipped']} of them before this run")
+        if not self.single:
+            say(f"{len(files)} of {len(plans)} files are done, {results['skipped']} of them before this run")
         return Incomplete(results) if failed else results
-
-    @property
-    def out_of_one(self) -> bool:
-        return not Path(self.settings.source).is_dir()
 
     def _driver_moves(self) -> bool:
         driver = self.settings.driver
+        if self.settings.expression_sheet:
+            return False
         if driver is None or driver.suffix.lower() == ".csv":
-            return not self.settings.expression_sheet and self.driver.moving
+            return self.driver.moving
         return not _named(driver, Media).still
 
-    def _job(self, path: Path | None, out: Path, moving: bool, which: str) -> dict[str, Any]:
-        settings, start = self.settings, perf_counter()
+    def _plan(self, path: Path | None, out: Path, moving: bool) -> Plan:
+        settings = self.settings
         video = path is not None and not _named(path, Media).still
         if settings.expression_sheet and video:
             raise UserError(f"{path}: expression_sheet=true needs a photo, or source=synthetic")
         video = video or moving
-        out = _ending_for(out, video) if not self.out_of_one else out
+        if not self.single:
+            out = ending_for(out, video)
         check_ending(out, VIDEO_ENDINGS if video else PHOTO_ENDINGS, "a video" if video else "a photo")
         mask = out.with_name(f"{out.stem}.mask{'.mp4' if video else '.png'}") if settings.mask else None
         statement = self._statement(path)
-        told = {"source": settings.source if path is None else str(path), "out": str(out)}
-        if _finished(out, statement) and (mask is None or mask.is_file()):
-            say(f"{out}: is there already")
-            return {**told, "skipped": True, "sha256": digest(out), "verdict": _verdict(out)}
+        finished = _finished(out, statement) and (mask is None or mask.is_file())
+        return Plan(path, out, mask, video, statement, finished)
+
+    def _known(self, plan: Plan, which: str) -> dict[str, Any]:
+        """Of a result that is there already."""
+        say(f"{plan.out}: is there already")
+        told = {"source": str(plan.path or self.settings.source), "out": str(plan.out), "skipped": True}
+        return {**told, "sha256": digest(plan.out), "verdict": _verdict(plan.out)}
+
+    def _make(self, plan: Plan, which: str) -> dict[str, Any]:
+        settings, start = self.settings, perf_counter()
         with progress(f"{which}: finding faces") as bar:
-            source = self._source(path, bar)
+            source = self._source(plan.path, bar)
         people = chosen(source, settings.face, settings.smallest)
+        counts: dict[str, Any] = {"frames": 1}
         if settings.expression_sheet:
-            write_photo(out, expression_sheet(source, people[0], self.redrawer, self.family), statement)
-            counts: dict[str, Any] = {"frames": 1}
+            write_photo(plan.out, expression_sheet(source, people[0], self.redrawer, self.family), plan.statement)
         else:
             with progress(f"{which}: drawing") as bar:
-                frames = self._write(source, people, out, mask, statement, video, bar)
-            counts = {"frames": frames, **_left_alone(source, people)}
-        say(f"{out}: {counts['frames']} frame{'s' * (counts['frames'] != 1)}" + _words(counts, source))
+                counts = {"frames": self._write(source, people, plan, bar), **_left_alone(source, people)}
+        say(f"{plan.out}: {counts['frames']} frame{'s' * (counts['frames'] != 1)}" + _words(counts, source))
         return {
-            **told,
+            "source": str(plan.path or settings.source),
+            "out": str(plan.out),
             **counts,
             "faces": len(people),
             "faces_found": len(source.followed.people),
             "damage": source.followed.damage,
             "source_sha256": source.sha256,
-            "sha256": digest(out),
-            "verdict": _verdict(out),
-            **({} if mask is None else {"mask": str(mask), "mask_sha256": digest(mask)}),
+            "sha256": digest(plan.out),
+            "verdict": _verdict(plan.out),
+            **({} if plan.mask is None else {"mask": str(plan.mask), "mask_sha256": digest(plan.mask)}),
             "seconds": round(perf_counter() - start, 3),
         }
 
@@ -242,31 +232,22 @@ class Editor:
             edit=asked,
         )
 
-    def _write(
-        self,
-        source: Source,
-        people: list[Person],
-        out: Path,
-        mask: Path | None,
-        statement: Statement,
-        video: bool,
-        bar: Callable[[int, int], None],
-    ) -> int:
+    def _write(self, source: Source, people: list[Person], plan: Plan, bar: Callable[[int, int], None]) -> int:
         """Frames that were written."""
         frames = edited(source, people, self.driver, self.settings.edit, self.redrawer)
-        if not video:
+        if not plan.video:
             (frame,) = frames
-            write_photo(out, frame.image, statement)
-            if mask is not None:
-                write_photo(mask, frame.mask, statement)
+            write_photo(plan.out, frame.image, plan.statement)
+            if plan.mask is not None:
+                write_photo(plan.mask, frame.mask, plan.statement)
             return 1
         like = source.media.path if source.media is not None and source.photo is None else None
         size = source.followed.width, source.followed.height
         total = len(self.driver.seconds) if source.photo is not None else len(source.followed.seconds)
         done = 0
         with ExitStack() as writers:
-            pictures = writers.enter_context(VideoWriter(out, statement, *size, like))
-            masks = mask and writers.enter_context(VideoWriter(mask, statement, *size, None))
+            pictures = writers.enter_context(VideoWriter(plan.out, plan.statement, *size, like))
+            masks = plan.mask and writers.enter_context(VideoWriter(plan.mask, plan.statement, *size, None))
             for frame in frames:
                 pictures.write(frame.image, frame.seconds)
                 if masks:
@@ -274,55 +255,6 @@ class Editor:
                 done += 1
                 bar(done, total)
         return done
-
-
-def _jobs(settings: ReenactConfig) -> list[tuple[Path | None, Path]]:
-    """Sources and where their results go. Raises `UserError` for what cannot be meant."""
-    source, driver, out = Path(settings.source), settings.driver, settings.out
-    if driver is not None and not driver.exists():
-        raise UserError(f"driver={driver}: no such file")
-    if settings.source == SYNTHETIC:
-        return [(None, _writable(out))]
-    if not source.exists():
-        raise UserError(f"source={source}: no such file or folder; or source=synthetic for a person who does not exist")
-    if driver is not None and source.samefile(driver):
-        raise UserError(f"driver={driver}: is the source itself, which wears this expression already; give another")
-    if source.is_dir():
-        if out.exists() and not out.is_dir():
-            raise UserError(f"out={out}: the source is a folder, so this must be one too")
-        if out.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"out={out}: lies in the source, and would be edited itself the next time")
-        files, _ = files_in(str(source))
-        out.mkdir(parents=True, exist_ok=True)
-        return [(file.path, _writable(out / file.name)) for file in files]
-    for path, name in ((source, "source"), (driver, "driver")):
-        if path is not None and out.exists() and out.samefile(path):
-            raise UserError(f"out={out}: is the {name}, which would be lost; choose another name")
-    return [(source, _writable(out))]
-
-
-def _writable(out: Path) -> Path:
-    if out.is_dir():
-        raise UserError(f"out={out}: is a folder; name the file that is to be written")
-    folder = out.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"out={out}: {folder} is no folder that can be written; choose another place")
-    return out
-
-
-def _ending_for(out: Path, video: bool) -> Path:
-    """Of a folder's file: its own name, and an ending that can be signed."""
-    endings = VIDEO_ENDINGS if video else PHOTO_ENDINGS
-    return out if out.suffix.lower() in endings else out.with_name(out.name + endings[0])
-
-
-def _checkpoint(name: str) -> Path:
-    path = shipped(name)
-    if path.is_file() and path.suffix != ".safetensors":
-        raise UserError(f"reenactor={name}: only .safetensors are read, for other checkpoints can carry code; export it")
-    return path
 
 
 def _finished(out: Path, statement: Statement) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +31,7 @@ from generation.editing.drivers import (
     region_of,
     slider_driver,
 )
-from generation.editing.editing import chosen, edited, open_source, synthetic_source
+from generation.editing.editing import chosen, digest, edited, open_source, synthetic_source
 from generation.editing.following import Follower
 from generation.editing.redrawing import Look, Redrawer, lay_over
 from generation.editing.writing import VideoWriter, write_photo
@@ -46,7 +45,8 @@ from generation.records import UserError
 from generation.reenactors import Reenactment, load_reenactor, shipped
 from scripts.door import Incomplete, configure
 from scripts.expression_sheet import EXPRESSIONS, expression_sheet
-from scripts.reenact import Editor, ReenactConfig
+from scripts.reenact import Editor, main
+from scripts.reenact_plan import ReenactConfig
 
 ROOT = Path(__file__).parents[1]
 STATEMENT = Statement("warp", "0" * 64, ("1" * 64,), "signed release", "CC BY 4.0", False)
@@ -114,7 +114,11 @@ def live_link(rows: list[tuple[str, dict[str, float] | None]]) -> str:
 
 
 def test_a_capture_of_live_link_face(tmp_path: Path) -> None:
-    rows = [("10:59:59:30.500", {"jawOpen": 0.25}), ("10:59:59:59.000", None), ("11:00:00:15.000", {"tongueOut": 1.005})]
+    rows = [
+        ("10:59:59:30.500", {"jawOpen": 0.25}),
+        ("10:59:59:59.000", None),
+        ("11:00:00:15.000", {"tongueOut": 1.005}),
+    ]
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + live_link(rows).encode())
     seconds, expressions = read_expressions(tmp_path / "a.csv")
     assert np.allclose(seconds, [0, 28.5 / 60, 44.5 / 60])
@@ -130,7 +134,10 @@ ZEROS = ",".join(["0"] * 52)
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (HEADER.replace("jawOpen,", "").replace("mouthClose,", "") + "\n" + ",".join(["0"] * 50), "jawOpen, mouthClose"),
+        (
+            HEADER.replace("jawOpen,", "").replace("mouthClose,", "") + "\n" + ",".join(["0"] * 50),
+            "jawOpen, mouthClose",
+        ),
         ("a;b\n1;2", "and 47 more"),
         (HEADER + "\n" + ZEROS[:-1] + "43", "line 2, tongueOut: 43 is outside [0, 1]; divide percent by 100"),
         (HEADER + "\n" + ZEROS + "\n" + ZEROS[:-1] + "-0.5", "line 3, tongueOut: -0.5"),
@@ -243,7 +250,12 @@ def look_at(frame: np.ndarray, square: Square) -> Look:
     return Look(square, square.crop(frame, 64), torch.zeros(0), torch.zeros(0), [])
 
 
-SQUARES = [Square(200, 150, 200, 0), Square(190.3, 140.8, 170, 0.3), Square(20, 280, 150, -0.5), Square(200, 150, 64, 0)]
+SQUARES = [
+    Square(200, 150, 200, 0),
+    Square(190.3, 140.8, 170, 0.3),
+    Square(20, 280, 150, -0.5),
+    Square(200, 150, 64, 0),
+]
 
 
 @pytest.mark.parametrize("square", SQUARES)
@@ -252,9 +264,7 @@ def test_outside_the_mask_pixels_stay_bit_for_bit_and_inside_detail_does(square:
     look = look_at(frame, square)
     out, mask = lay_over(frame, frame, look, answer(look.crop))
     assert (out[mask == 0] == frame[mask == 0]).all() and (mask == 0).any() and (mask == 255).any()
-    inside = cv2.warpAffine(
-        np.ones((64, 64), np.uint8), square.matrix(64), (400, 300), flags=cv2.WARP_INVERSE_MAP
-    )
+    inside = cv2.warpAffine(np.ones((64, 64), np.uint8), square.matrix(64), (400, 300), flags=cv2.WARP_INVERSE_MAP)
     assert not mask[inside == 0].any(), "nothing is touched outside the square"
     assert np.abs(out.astype(int) - frame).max() <= 1, "a flow of 0 that draws nothing keeps all detail"
 
@@ -329,14 +339,18 @@ def test_a_video_keeps_times_size_sound_and_colours(talking: Path, tmp_path: Pat
     assert [round(frame.seconds, 4) for frame in after] == [round(frame.seconds, 4) for frame in before]
     assert len(after) == 12 and (after[0].width, after[0].height) == (512, 512)
     for image, other in zip(images, written, strict=True):
-        assert np.abs(image.astype(int) - other).mean() < 3 and np.abs(image.mean((0, 1)) - other.mean((0, 1))).max() < 2
+        assert (
+            np.abs(image.astype(int) - other).mean() < 3 and np.abs(image.mean((0, 1)) - other.mean((0, 1))).max() < 2
+        )
     assert len(sound_of(talking)) > 10
     assert [data for _, data in sound_of(tmp_path / "a.mp4")] == [data for _, data in sound_of(talking)]
     with av.open(str(talking)) as old, av.open(str(tmp_path / "a.mp4")) as new:
         assert [stream.type for stream in new.streams] == ["video", "audio"]
         assert new.streams.video[0].average_rate == old.streams.video[0].average_rate == 25
         for name in ("colorspace", "color_trc", "color_primaries"):
-            assert getattr(new.streams.video[0].codec_context, name) == getattr(old.streams.video[0].codec_context, name)
+            assert getattr(new.streams.video[0].codec_context, name) == getattr(
+                old.streams.video[0].codec_context, name
+            )
     assert verify(tmp_path / "a.mp4").state == "trusted"
 
 
@@ -363,7 +377,7 @@ def test_sound_that_does_not_fit_is_encoded_again(tmp_path: Path) -> None:
     assert abs(len(samples) - 8000) < 2500 and np.abs(samples).max() > 0.1
 
 
-@pytest.mark.parametrize(("times", "size"), [((0, 0.04, 0.3, 0.32, 1.5), (65, 48)), ((0, 1 / 3, 2 / 3), (64, 47))])
+@pytest.mark.parametrize(("times", "size"), [((0, 0.04, 0.3, 0.32, 1.5), (81, 66)), ((0, 1 / 3, 2 / 3), (80, 67))])
 def test_uneven_times_and_odd_sizes(times: tuple[float, ...], size: tuple[int, int], tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", STATEMENT, *size, None) as writer:
         for seconds in times:
@@ -494,7 +508,9 @@ def test_a_driver_without_a_face_in_some_frames_is_held(follower: Follower, tmp_
     grey = np.full_like(face, 128)
     driver = media_driver(film(tmp_path / "a.mp4", [grey] * 3 + [face] * 6 + [grey] * 4), follower, "replace")
     assert driver.held == 7 and len(driver.seconds) == 13
-    assert (driver.expression[:3] == driver.expression[3]).all() and (driver.expression[9:] == driver.expression[8]).all()
+    assert (driver.expression[:3] == driver.expression[3]).all() and (
+        driver.expression[9:] == driver.expression[8]
+    ).all()
     assert driver.expression[:, LEFT_SMILE].min() > 0.3
 
 
@@ -609,7 +625,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"expression": {"jawOpen": 0.5}, "source": "small.png"}, r"the square around it has \d+ pixels, smallest=64"),
     ({"driver": "b.png", "source": "face.png"}, r"b.png: no face found in the driver"),
     ({"driver": "face.png", "mode": "add", "source": "small.png"}, r"face.png: mode=add needs a driver that moves"),
-    ({"driver": "text.txt", "source": "small.png"}, r"text.txt: no frame can be decoded"),
+    ({"driver": "text.txt", "out": "c.mp4"}, r"text.txt: no frame can be decoded"),
     ({"source": ".", "expression": {"jawOpen": 0.5}, "out": "b.png"}, r"the source is a folder, so this must be one"),
     ({"source": ".", "expression": {"jawOpen": 0.5}, "out": "sub"}, r"lies in the source"),
 ]
@@ -648,18 +664,29 @@ def test_every_mistake_is_one_clear_line(
     assert {path: path.read_bytes() for path in bad_place.iterdir()} == before, "nothing is written or lost"
 
 
-def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "reenact.py"), f"hydra.run.dir={folder}", *overrides],
-        cwd=folder.parent, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["reenact.py", f"hydra.run.dir={folder / 'run'}", *overrides])
+    main()
 
 
-def test_the_command_and_an_action_that_does_not_exist(tmp_path: Path) -> None:
-    done = command(tmp_path / "run", "source=synthetic", "expression.jawOpen=0.7", "regions=mouth", "out=a.png")
-    assert done.returncode == 0 and "a.png: 1 frame" in done.stderr, done.stderr
+def test_the_command_and_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command(monkeypatch, tmp_path, "source=synthetic", "expression.jawOpen=0.7", "regions=mouth", "out=a.png")
+    assert "a.png: 1 frame" in capfd.readouterr().err
     verdict = verify(tmp_path / "a.png")
     assert verdict.state == "trusted" and verdict.statement is not None and verdict.statement["synthetic"]
-    wrong = command(tmp_path / "run2", "source=synthetic", "expression.jawOpn=0.7", "out=b.png")
-    assert wrong.returncode == 2 and "expression.jawOpn: no such key; did you mean jawOpen?" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_bytes())
+    (file,) = summary["files"]
+    assert file["sha256"] == digest(tmp_path / "a.png") and file["verdict"]["watermark"]
+    assert summary["reenactor"]["family"] == "warp" and summary["config"]["regions"] == ["mouth"]
+
+
+def test_an_action_that_does_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command(monkeypatch, tmp_path, "source=synthetic", "expression.jawOpn=0.7", "out=b.png")
+    assert stopped.value.code == 2
+    assert "expression.jawOpn: no such key; did you mean jawOpen?" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Drivers: whose expression is taken, from a photo, a video, a CSV or sliders; and what it makes of the source's own."""
+"""Drivers: whose expression is taken, from a photo, video, CSV or sliders, and what it makes of the source's own."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import numpy as np
 from generation.editing.drivers import Driver, EditConfig
 from generation.editing.following import MOST_YAW, Followed, Follower, Person
 from generation.editing.redrawing import Look, Redrawer, lay_over
-from generation.faces.alignment import Square
 from generation.faces.landmarks import READING_SIZE
 from generation.faces.media import Media, read_photo
 from generation.faces.people import sample_person, sample_scene

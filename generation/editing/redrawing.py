@@ -1,8 +1,8 @@
 """Redrawing: a reenactor's small answer laid over the face in the whole frame, with the frame's own detail.
 
-Networks work on crops of a fixed size, footage is larger. So what a network says is split: where a pixel comes from (its
-flow) is done with the frame's own pixels at full resolution, and what it has drawn beyond that is added, enlarged. Where it
-has drawn much of its own, as between parted lips, the frame's detail is left out, for it belongs to something else.
+Networks work on crops of a fixed size, footage is larger. So what a network says is split: where a pixel comes from
+(its flow) is done with the frame's own pixels at full resolution, and what it has drawn beyond that is added, enlarged.
+Where it has drawn much of its own, as between parted lips, the detail is left out: it belongs to something else.
 """
 
 from __future__ import annotations
