@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,8 +145,8 @@ def _look(redrawer: Redrawer, frame: np.ndarray, person: Person, index: int) -> 
     )
 
 
-def open_source(path: Path, follower: Follower, progress: object = None) -> Source:
+def open_source(path: Path, follower: Follower, progress: Callable[[int, int], None] | None = None) -> Source:
     """A photo or video with everybody in it. Raises `MediaError` where there is no picture."""
     media = Media(path)
-    followed = follower.follow(media, progress if callable(progress) else None)
+    followed = follower.follow(media, progress)
     return Source(str(path), followed, media, read_photo(path) if media.still else None, digest(path))

@@ -63,7 +63,7 @@ class Person:
 
     @property
     def read(self) -> np.ndarray:  # (N,) bool
-        return ~np.isnan(self.expression[:, 0])
+        return np.asarray(~np.isnan(self.expression[:, 0]))
 
     @property
     def side(self) -> float:

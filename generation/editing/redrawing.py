@@ -8,6 +8,7 @@ Where it has drawn much of its own, as between parted lips, the detail is left o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,8 +58,7 @@ class Redrawer:
         source = self._tensor(crop).permute(2, 0, 1)[None].float() / 255
         motion = self._tensor(np.concatenate([expression, pose]))[None].float()
         points = self._tensor(landmarks * (self.size / READING_SIZE))[None].float()
-        encode: object = self._reenactor.encode
-        assert callable(encode)
+        encode: Any = self._reenactor.encode
         return Look(square, crop, source, motion, encode(source, motion, points))
 
     @torch.no_grad()
@@ -66,8 +66,7 @@ class Redrawer:
         """The face with another expression (52,), in the crop."""
         wanted = look.motion.clone()
         wanted[0, : len(expression)] = self._tensor(expression)
-        decode: object = self._reenactor.decode
-        assert callable(decode)
+        decode: Any = self._reenactor.decode
         result: Reenactment = decode(look.source, look.features, look.motion, wanted)
         return result
 
