@@ -1,7 +1,7 @@
 """Provenance: the two machine-readable marks of all media that leave the laboratory, and reading them back.
 
-An invisible watermark goes into the pixels (`mark_image`, frame by frame, before the file is written), a signed C2PA manifest
-into the finished file (`sign`). `verify` reads both.
+An invisible watermark goes into the pixels (`mark_image`, frame by frame, before the file is written), a signed C2PA
+manifest into the finished file (`sign`). `verify` reads both.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MOST_FRAMES = 250
 class Verdict:
     """What a file says of where it comes from.
 
-    state: of its manifest: "trusted", signed by this laboratory and unchanged; "valid", unchanged, signed by somebody else;
-        "tampered", changed since it was signed; "absent", no manifest, as after any saving again
-    signed_by: the name in the certificate, None without one that can be read; only in "trusted" is it more than a claim
+    state: of its manifest: "trusted", signed by this laboratory and unchanged; "valid", unchanged, signed by somebody
+        else; "tampered", changed since it was signed; "absent", no manifest, as after any saving again
+    signed_by: the name in the certificate, None without one that can be read; more than a claim only in "trusted"
     statement: the fields of `Statement` as JSON, None where the manifest is not of this kind; only worth anything in
         "trusted", and in "valid" if one believes the signer
     watermark_p: p-value of "there is no watermark", frames pooled; 1 where no frame can be decoded
@@ -48,7 +48,7 @@ class Verdict:
 def verify(path: Path) -> Verdict:
     """Read both marks of a photo or video. Never makes a key and asks nobody.
 
-    Raises `UserError` for a file that is not there, that holds neither a manifest nor a picture, or for a missing package.
+    Raises `UserError` for a file that is missing or holds neither a manifest nor a picture, or for a missing package.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; name a photo or a video")

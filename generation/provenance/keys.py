@@ -1,8 +1,8 @@
 """The laboratory's signing key: made on first use, kept in the cache, never handed out.
 
-`keys/laboratory.pem` in the cache holds the leaf's private key, the leaf's certificate and that of the root which signed it. One
-file, so that two processes that start at once cannot leave halves of two pairs; whoever comes second takes what is there. The
-root's private key is forgotten as soon as it has signed the leaf.
+`keys/laboratory.pem` in the cache holds the leaf's private key, the leaf's certificate and that of the root which
+signed it. One file, so that two processes that start at once cannot leave halves of two pairs; whoever comes second
+takes what is there. The root's private key is forgotten as soon as it has signed the leaf.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTAL
 
 @dataclass(frozen=True)
 class LaboratoryKey:
-    """All three as PEM: the leaf's private key (PKCS 8), the leaf's certificate followed by the root's, and the root's alone."""
+    """As PEM: the leaf's private key (PKCS 8), the leaf's certificate followed by the root's, the root's alone."""
 
     private: str
     chain: str
@@ -50,7 +50,10 @@ def key_file() -> Path:
 
 
 def laboratory_key() -> LaboratoryKey:
-    """The key that signs, made now if there is none: a line on stderr says so. Raises `UserError` for a damaged file."""
+    """The key that signs; where there is none it is made, and a line on stderr says so.
+
+    Raises `UserError` for a damaged file.
+    """
     known = known_key()
     if known is not None:
         return known
@@ -81,8 +84,8 @@ def known_key() -> LaboratoryKey | None:
         return None
     if [block.splitlines()[0].strip("-") for block in blocks] != ["BEGIN PRIVATE KEY", *["BEGIN CERTIFICATE"] * 2]:
         raise UserError(
-            f"{path}: damaged, it must hold a private key and two certificates; delete it, and the next file that is signed "
-            "makes a new one (what was signed before is then valid, but no longer trusted)"
+            f"{path}: damaged, it must hold a private key and two certificates; delete it, and the next file that is "
+            "signed makes a new one (what was signed before is then valid, but no longer trusted)"
         )
     private, leaf, root = blocks
     return LaboratoryKey(private, leaf + root, root)

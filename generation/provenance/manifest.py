@@ -1,5 +1,6 @@
-"""The signed C2PA manifest: what a file says of how it was made (C2PA technical specification 2.2, CAWG training and data mining 1.1).
+"""The signed C2PA manifest: what a file says of how it was made.
 
+C2PA technical specification 2.x, with the CAWG's assertion on training and data mining.
 It proves who signed and that no byte was changed since; once it is stripped, as by any saving again, it proves nothing.
 """
 
@@ -67,24 +68,26 @@ class Statement:
 
     @property
     def source_type(self) -> str:
-        """The IPTC digital source type: a composite with something synthetic in it where somebody real is shown, else media made
-        wholly by an algorithm, trained or not."""
+        """The IPTC digital source type: a composite with something synthetic in it where somebody real is shown, else
+        media made wholly by an algorithm, trained or not."""
         if not self.synthetic:
             return f"{_SOURCE_TYPE}compositeSynthetic"
         return _SOURCE_TYPE + ("trainedAlgorithmicMedia" if self.checkpoint else "algorithmicMedia")
 
 
 def sign(path: Path, statement: Statement) -> None:
-    """Put a signed manifest into a finished file, in place: written beside, then renamed. Signs offline, without a time stamp; a
-    manifest that is already there gives way.
+    """Put a signed manifest into a finished file, in place: written beside, then renamed.
 
-    Raises `UserError` for a container that cannot carry one, a file that is not what its ending says, or a missing package.
+    Signs offline, without a time stamp; a manifest that is already there gives way. Raises `UserError` for a container
+    that cannot carry one, a file that is missing or not what its ending says, or a missing package.
     """
     kind = SIGNABLE.get(path.suffix.lower())
     if kind is None:
         raise UserError(
             f"{path}: a {path.suffix or 'file without ending'} cannot be signed; use one of {' '.join(SIGNABLE)}"
         )
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; only a finished one can be signed")
     c2pa, key = package("c2pa"), laboratory_key()
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", key.chain.encode(), key.private.encode(), None))
     builder = c2pa.Builder(_definition(path, kind, statement), c2pa.Context.from_dict(_SETTINGS))
@@ -101,10 +104,10 @@ def sign(path: Path, statement: Statement) -> None:
 
 
 def read(path: Path) -> tuple[State, str | None, dict[str, Any] | None]:
-    """Whether a file's manifest holds, who signed it, and what it states if this laboratory's kind of statement is in it.
+    """Whether a file's manifest holds, who signed it, and the `Statement` in it as JSON, where there is one.
 
-    "trusted": the signature and every hash are right, and the certificate is of this laboratory's root; "valid": right, by somebody
-    else; "tampered": the file or the manifest was changed since, or the manifest is damaged; "absent": no manifest.
+    "trusted": the signature and every hash are right, and the certificate is of this laboratory's root; "valid":
+    right, but signed by somebody else; "tampered": the file or the manifest was changed since; "absent": no manifest.
     """
     c2pa, key = package("c2pa"), known_key()
     trust = {} if key is None else {"trust": {"user_anchors": key.root}}
@@ -119,12 +122,12 @@ def read(path: Path) -> tuple[State, str | None, dict[str, Any] | None]:
     except c2pa.C2paError:
         return "tampered", None, None
     signed_by = manifest.get("signature_info", {})
-    statements = [item["data"] for item in manifest.get("assertions", []) if item["label"] == GENERATION]
+    statements = [item.get("data") for item in manifest.get("assertions", []) if item.get("label") == GENERATION]
     states: dict[str, State] = {"Trusted": "trusted", "Valid": "valid"}
     return (
         states.get(state, "tampered"),
         signed_by.get("common_name") or signed_by.get("issuer"),
-        statements[0] if statements else None,
+        statements[0] if statements and isinstance(statements[0], dict) else None,
     )
 
 
