@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ from generation.forge import Swaps, forge
 from generation.losses import Critic, evasion
 from generation.pairs import PairsData, check_splits
 from generation.records import Faces, UserError, load
-from generation.reenactors import build_reenactor, load_reenactor, save_reenactor
+from generation.reenactors import build_reenactor, load_reenactor, save_reenactor, shipped
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.console import progress, say
 from scripts.trainer import TrainerConfig, fit
@@ -76,12 +75,6 @@ class GeneratorConfig:
             raise UserError(f"generator.compile=true: needs the compiler {compiler}, which is not there; install it")
         if self.judged < 0:
             raise UserError(f"generator.judged={self.judged}: must be 0 (no expression is judged) or more")
-
-
-def shipped(name: str) -> Path:
-    """The checkpoint of this name in the package, or the path itself."""
-    path = Path(str(resources.files("generation.reenactors") / "weights" / f"{name}.safetensors"))
-    return path if path.is_file() else Path(name)
 
 
 class RedTeam:
