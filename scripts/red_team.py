@@ -23,6 +23,7 @@ from generation.losses import Critic, evasion
 from generation.pairs import PairsData
 from generation.records import Faces, UserError
 from generation.reenactors import build_reenactor, load_reenactor, save_reenactor
+from generation.search import Oracle, SearchOptions, evade
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.console import progress, say
 from scripts.trainer import TrainerConfig, fit
@@ -48,6 +49,7 @@ class GeneratorConfig:
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
+    search: SearchOptions = field(default_factory=SearchOptions)
     judged: int = 120
 
     def __post_init__(self) -> None:
@@ -94,12 +96,24 @@ class RedTeam:
             weights=config.weights,
             evasion=evasion(critics, weights) if critics else None,
         )
-        seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
+        seed = self._seed(name)
         data = PairsData(self.faces, config.batch, epoch, seed)
         fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
         save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
         return path
+
+    def search(self, name: str, start: Path, oracle: Oracle, folder: Path) -> Path:
+        network, config = load_reenactor(start)
+        seed, path = self._seed(name), folder.parent / f"{name}.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress(name, self.trainer.progress) as bar:
+            evade(network, oracle, self.faces, self.config.search, seed, folder / "search.safetensors", bar)
+        save_reenactor(path, network, config["name"], {"queries": oracle.asked, "seed": seed, "start": start.name})
+        return path
+
+    def _seed(self, name: str) -> int:
+        return self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
 
     def _fresh(self) -> torch.nn.Module:
         with torch.random.fork_rng():
