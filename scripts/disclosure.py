@@ -60,6 +60,12 @@ class DisclosureConfig:
     seed: int = 0
     workers: int = 2
 
+    def __post_init__(self) -> None:
+        for key, instead in (("rounds", "it has one"), ("pool", "it has one"), ("disclosure", "it takes all"),
+                             ("queries", "study.queries lists its budgets")):  # fmt: skip
+            if getattr(self.cycle, key) != getattr(CycleOptions(), key):
+                raise UserError(f"cycle.{key}: cannot be set for this study; {instead}")
+
 
 @entry("disclosure")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
