@@ -30,9 +30,9 @@ class LossWeights:
 
     reconstruction: float = 1.0
     blended: float = 1.0
-    changed: float = 10.0
+    changed: float = 30.0
     gradient: float = 0.1
-    flow: float = 2.0
+    flow: float = 0.5
     mask: float = 0.04
     evasion: float = 0.03
     eyes_mouth: float = 0.0

@@ -24,6 +24,7 @@ from generation.losses import Critic, evasion
 from generation.pairs import PairsData, check_splits
 from generation.records import Faces, UserError, load
 from generation.reenactors import build_reenactor, load_reenactor, save_reenactor, shipped
+from generation.search import Oracle, SearchOptions, evade
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.console import progress, say
 from scripts.trainer import TrainerConfig, fit
@@ -50,6 +51,7 @@ class GeneratorConfig:
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
+    search: SearchOptions = field(default_factory=SearchOptions)
     judged: int = 120
     ema: float = 0.0
     compile: bool = False
@@ -113,7 +115,7 @@ class RedTeam:
             compiled=config.compile,
             landmark_noise=config.landmark_noise,
         )
-        seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
+        seed = self._seed(name)
         data = PairsData(
             self.faces,
             config.batch,
@@ -126,8 +128,26 @@ class RedTeam:
         if next(network.parameters(), None) is not None:  # a family without any has nothing to learn
             fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
-        save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
+        meta = {"steps": steps, "seed": seed, "start": start and start.name, "size": self._size}
+        save_reenactor(path, network, self._name(start), meta)
         return path
+
+    def search(self, name: str, start: Path, oracle: Oracle, folder: Path) -> Path:
+        network, config = load_reenactor(start)
+        seed, path = self._seed(name), folder.parent / f"{name}.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress(name, self.trainer.progress) as bar:
+            evade(network, oracle, self.faces, self.config.search, seed, folder / "search.safetensors", bar)
+        meta = {"queries": oracle.asked, "seed": seed, "start": start.name, "size": self._size}
+        save_reenactor(path, network, config["name"], meta)
+        return path
+
+    def _seed(self, name: str) -> int:
+        return self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
+
+    @property
+    def _size(self) -> int:
+        return int(self.faces.image.shape[-1])
 
     @cached_property
     def _real(self) -> Faces | None:
