@@ -113,8 +113,8 @@ def places(landmarks: Tensor, source_motion: Tensor, wanted_motion: Tensor) -> t
 def _squares(points: Tensor, scale: Tensor, grid: Tensor) -> Tensor:
     """Squared distances (B, N, H, W), in eye distances, of points (B, N, 2) from the places of a grid (H, W, 2)."""
     flat = grid.reshape(-1, 2)
-    squares = torch.cdist(points, flat.expand(len(points), -1, -1), compute_mode="use_mm_for_euclid_dist").square()
-    squares = squares / scale.clamp_min(0.05).square()[:, None, None]
+    squares = points.square().sum(2)[..., None] + flat.square().sum(1) - 2 * points @ flat.T
+    squares = squares.clamp_min(0) / scale.clamp_min(0.05).square()[:, None, None]
     return squares.unflatten(2, grid.shape[:2])
 
 
