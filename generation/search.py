@@ -74,6 +74,11 @@ class SearchOptions:
             if broken:
                 raise UserError(f"generator.search.{name}={getattr(self, name)}: must be {allowed}")
 
+    @property
+    def price(self) -> int:
+        """Queries that a generation asks of each detector."""
+        return self.population * self.images
+
 
 class Verdict(NamedTuple):
     """Of each draw: its cost (P,), and by how much it breaks the constraint (P,), 0 where it keeps it."""
@@ -194,7 +199,7 @@ def evade(
 
     Raises `UserError` where the budget pays for no generation, or the network has no readout.
     """
-    price = options.population * options.images * len(oracle.weights)
+    price = options.price * len(oracle.weights)
     generations = oracle.budget // price
     if not generations:
         raise UserError(f"cycle.queries={oracle.budget}: one generation of the search takes {price}")

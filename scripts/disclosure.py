@@ -42,8 +42,6 @@ class StudyConfig:
             raise UserError(
                 f"study.evasion={list(self.evasion)}: weights must be more than 0; G1_plain is the one without"
             )
-        if any(budget < 1 for budget in self.queries):
-            raise UserError(f"study.queries={list(self.queries)}: budgets must be at least 1")
         if self.judged < 0:
             raise UserError(f"study.judged={self.judged}: must be 0 (nobody judges) or more")
 
@@ -65,6 +63,9 @@ class DisclosureConfig:
                              ("queries", "study.queries lists its budgets")):  # fmt: skip
             if getattr(self.cycle, key) != getattr(CycleOptions(), key):
                 raise UserError(f"cycle.{key}: cannot be set for this study; {instead}")
+        least = self.generator.search.price
+        if any(budget < least for budget in self.study.queries):
+            raise UserError(f"study.queries={list(self.study.queries)}: one generation of the search asks {least}")
 
 
 @entry("disclosure")

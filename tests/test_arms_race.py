@@ -145,8 +145,7 @@ def test_killed_in_every_phase_it_ends_with_the_same_payoff(race: Path, faces_fo
         (["cycle.round=3"], "cycle.round"),
         (["cycle.rounds=many"], "cycle.rounds=many"),
         (["cycle.disclosure=black_box"], "white_box, scores, decisions, none"),
-        (["cycle.disclosure=scores", "cycle.queries=0"], "cycle.queries=0"),
-        (["cycle.disclosure=scores", "generator.search.images=0"], "generator.search.images=0"),
+        (["cycle.disclosure=scores", "cycle.queries=319"], "cycle.queries=319: one generation of the search asks 320"),
         (["cycle.withheld=frequency"], "cycle.withheld"),
         (["cycle.disclosed=xceptoin"], "xceptoin"),
         (["generator.learning_rate=1e30"], "training stopped at step"),
@@ -200,7 +199,7 @@ def test_ctrl_c_says_how_to_go_on(faces_folder: Path, tmp_path: Path) -> None:
     assert started.returncode == 130 and "hydra.run.dir=" in rest and "Traceback" not in rest
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"pool": "best"}, {"withheld": "frequency"}])
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"queries": 0}, {"pool": "best"}, {"withheld": "frequency"}])
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         CycleOptions(**wrong)

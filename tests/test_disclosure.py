@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from PIL import Image
 from test_arms_race import ROOT, environment
 
 from detection.pictures import pareto_picture
+from generation.records import UserError
+from scripts.disclosure import DisclosureConfig
+from scripts.door import configure
 
 SETTINGS = [
     "generator.fine_tune_steps=2", "generator.steps_per_epoch=2", "generator.batch=4", "generator.precision=32-true",
@@ -62,21 +66,19 @@ def test_every_disclosure_starts_from_one_g0_and_a_killed_study_goes_on(faces_fo
 
 
 @pytest.mark.parametrize(
-    ("more", "named"),
+    ("wrong", "named"),
     [
-        (["study.queries=[10]"], "cycle.queries=10: one generation of the search takes 16"),
-        (["study.queries=[0]"], "study.queries"),
-        (["study.evasion=[0]"], "study.evasion"),
-        (["cycle.queries=50"], "cycle.queries"),
-        (["cycle.disclosure=scores"], "cycle.disclosure"),
+        ({"study": {"queries": [319]}}, r"study.queries=\[319\]: one generation of the search asks 320"),
+        ({"study": {"evasion": [0.0]}}, "study.evasion"),
+        ({"study": {"judged": -1}}, "study.judged=-1"),
+        ({"cycle": {"queries": 50}}, "cycle.queries"),
+        ({"cycle": {"disclosure": "scores"}}, "cycle.disclosure"),
+        ({"cycle": {"rounds": 2}}, "cycle.rounds"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(more: list[str], named: str, faces_folder: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(faces_folder, tmp_path / "run", *more), capture_output=True, text=True, env=environment(tmp_path)
-    )
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2 and len(lines) == 1 and named in lines[0], done.stderr
+def test_settings_are_checked(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        configure(DisclosureConfig, wrong)
 
 
 def test_the_pareto_picture_shows_every_point_that_has_numbers() -> None:
