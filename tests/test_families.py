@@ -198,7 +198,7 @@ def test_the_flow_is_affine_between_the_points_and_dies_away() -> None:
     furthest = 1.3 * np.abs(np.concatenate([here, there]) - (here.min(0) + here.max(0)) / 2).max()
     assert not flow[np.linalg.norm(place - 32, axis=-1) > furthest + 1.5].any()
     marks = np.array([(10.5, 9.5), (40.5, 30.5), (25.5, 50.5)])
-    moved = marks + [(1, 0), (0, 2), (-1, 1)]
+    moved = marks + np.array([(1, 0), (0, 2), (-1, 1)])
     flow = piecewise_affine_flow(moved, marks, (64, 64), reach=0.3)
     for mark, other in zip(marks, moved, strict=True):
         assert np.allclose(flow[int(mark[1]), int(mark[0])], other - mark, atol=1e-5)
