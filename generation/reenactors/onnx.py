@@ -70,7 +70,7 @@ def export_onnx(reenactor: nn.Module, size: int, folder: Path) -> None:
         _write(_Encoder(reenactor), (source, motion, landmarks), inputs, told, folder / ENCODER)
         inputs = ["source", *told, "source_motion", "wanted_motion"]
         outputs = list(Reenactment._fields)
-        _write(_Frame(reenactor), (source, features, motion, motion), inputs, outputs, folder / FRAME)
+        _write(_Frame(reenactor), (source, features, motion, motion.clone()), inputs, outputs, folder / FRAME)
 
 
 def _write(module: nn.Module, given: tuple[Any, ...], inputs: list[str], outputs: list[str], path: Path) -> None:
