@@ -1,7 +1,7 @@
 """Judge a reenactor on test people: synthetic ones, photos, or footage.
 
 python scripts/judge_reenactor.py checkpoint=G0.safetensors      # synthetic people, and synthetic clips
-python scripts/judge_reenactor.py checkpoint=warp_64 data=london # the target is the person's other photo
+python scripts/judge_reenactor.py data=london data.size=128 # the target is the person's other photo
 python scripts/judge_reenactor.py data=footage data.root=DIR origin.consent="..." origin.licence="..."
 """
 
@@ -33,7 +33,7 @@ from scripts.red_team import shipped
 class JudgeReenactorConfig:
     """checkpoint: path or name of a shipped reenactor; count: swaps judged; shown: of these, on the contact sheet"""
 
-    checkpoint: str = "warp_64"
+    checkpoint: str = "warp_128"
     count: int = 300
     shown: int = 12
     seed: int = 0

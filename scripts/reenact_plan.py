@@ -32,7 +32,7 @@ class ReenactConfig:
     face: Any = 0
     mask: bool = False
     smallest: int = 64
-    reenactor: str = "warp_64"
+    reenactor: str = "warp_128"
     origin: OriginConfig = field(default_factory=OriginConfig)
     seed: int = 0
 
