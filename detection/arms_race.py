@@ -3,12 +3,14 @@ against everybody.
 
 Phases never overlap, and each leaves its result in `journal.json` when it is whole: a stopped run goes on at the
 phase it was in (and inside a training phase, at its last checkpoint). The red side comes in as callables (`Red`),
-training as a callable (`Fit`).
+training as a callable (`Fit`). Disclosure is what the red phase gets of a disclosed detector: its gradients
+(`white_box`), answers of an `Oracle` within a budget of queries (`scores`, `decisions`), or nothing (`none`).
 
 Names: `G0`, `G1`, ... and `D0`, `D1`, ... are the reenactors and detectors of the rounds; `W0` is the withheld
 detector, of another family, which no reenactor is ever trained against. Controls: `G1_plain` is fine-tuned as long as
-`G1` but without a critic; `D1_extra` is trained as long as `D1` on as many forgeries, all of them of `G0`; `G0_blur`
-is G0 blurred until it has lost as much quality as the last reenactor.
+`G1` but without a critic, and is what `G1` is searched from where detectors are only asked; `D1_extra` is trained as
+long as `D1` on as many forgeries, all of them of `G0`; `G0_blur` is G0 blurred until it has lost as much quality as the
+last reenactor.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torchvision.transforms.functional import gaussian_blur
 from detection import arena, metrics
 from detection.data import DetectorData
 from detection.detectors import build_detector, load_detector, save_detector
+from detection.oracle import ANSWERS, Oracle
 from detection.training import DetectorTrainer, choose_threshold, score
 from generation.records import Faces, UserError, load, write_beside
 
@@ -49,6 +52,9 @@ class Red(Protocol):
     ) -> Path:
         """Train from scratch (`start` None) or fine-tune, with or without critics; the checkpoint's path."""
 
+    def search(self, name: str, start: Path, oracle: Oracle, folder: Path) -> Path:
+        """Move a reenactor by an oracle's answers alone, within its budget; the checkpoint's path."""
+
     def forge(
         self, checkpoint: Path, name: str, round: int, counts: Mapping[str, int], seed: int, folder: Path
     ) -> None:
@@ -64,13 +70,15 @@ class Red(Protocol):
 
 @dataclass(frozen=True)
 class CycleOptions:
-    """rounds: reenactors G0 .. G(rounds-1). disclosure: what of the detectors the red team gets. pool: what D_r
-    trains on: G_r alone (`latest`), all reenactors so far equally (`uniform`), or the mixture that red would play
+    """rounds: reenactors G0 .. G(rounds-1). disclosure: what of the detectors the red team gets. queries: how much it
+    may ask in a round where that is `scores` or `decisions`; every image that a detector scores is a query. pool: what
+    D_r trains on: G_r alone (`latest`), all reenactors so far equally (`uniform`), or the mixture that red would play
     against the detectors before it (`nash`). Forgeries are counted per reenactor, `resamples` are those of the
     bootstrap by identity."""
 
     rounds: int = 3
     disclosure: str = "white_box"
+    queries: int = 20_000
     pool: str = "uniform"
     disclosed: str = "frequency"
     withheld: str = "mesonet"
@@ -83,12 +91,14 @@ class CycleOptions:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        allowed = {"disclosure": ("white_box", "none"), "pool": ("latest", "uniform", "nash")}
+        allowed = {"disclosure": ("white_box", *ANSWERS, "none"), "pool": ("latest", "uniform", "nash")}
         for key, values in allowed.items():
             if getattr(self, key) not in values:
                 raise UserError(f"cycle.{key}={getattr(self, key)}: allowed are {', '.join(values)}")
         if self.rounds < 1:
             raise UserError(f"cycle.rounds={self.rounds}: at least 1 is needed")
+        if self.queries < 1:
+            raise UserError(f"cycle.queries={self.queries}: at least 1 is needed")
         if self.withheld == self.disclosed:
             raise UserError(f"cycle.withheld={self.withheld}: must be another family than cycle.disclosed")
 
@@ -166,23 +176,48 @@ class ArmsRace:
             self._forged[name] = load(self.folder / "forgeries" / name)
         return self._forged[name]
 
-    def _train_red(self, name: str, start: str | None, critics: Sequence[Critic], weights: Sequence[float]) -> None:
+    @property
+    def queries(self) -> dict[str, int]:
+        """What every reenactor that was found by a search has asked."""
+        done = {phase.partition(" "): entry["result"] for phase, entry in self.journal.entries.items()}
+        return {name: result["queries"] for (kind, _, name), result in done.items() if kind == "search"}
+
+    def _train_red(
+        self,
+        name: str,
+        start: str | None,
+        critics: Sequence[Critic],
+        weights: Sequence[float],
+        red: Red | None = None,
+    ) -> None:
         def work() -> str:
             before = self.checkpoint(start) if start else None
-            made = self.red.train(name, before, critics, weights, self.folder / "reenactors" / name)
+            made = (red or self.red).train(name, before, critics, weights, self.folder / "reenactors" / name)
             return str(made.relative_to(self.folder))
 
         self.journal.run(f"train {name}", work)
 
     def _fine_tune(self, number: int) -> None:
-        name, start = f"G{number}", f"G{number - 1}"
-        if self.options.disclosure == "white_box":
-            blue = self._game(number, number)[1]
-            self._train_red(name, start, [self._critic(detector) for detector in blue], list(blue.values()))
-            self._train_red(f"{name}_plain", start, (), ())
-            self._forge(f"{name}_plain", number, f"{name}_plain", test_only=True)
-        else:
+        name, start, disclosure = f"G{number}", f"G{number - 1}", self.options.disclosure
+        if disclosure == "none":
             self._train_red(name, start, (), ())
+            return
+        blue = self._game(number, number)[1]
+        if disclosure == "white_box":
+            self._train_red(name, start, [self._critic(detector) for detector in blue], list(blue.values()))
+        self._train_red(f"{name}_plain", start, (), ())
+        self._forge(f"{name}_plain", number, f"{name}_plain", test_only=True)
+        if disclosure in ANSWERS:
+            self._search(name, f"{name}_plain", blue, disclosure, self.options.queries)
+
+    def _search(self, name: str, start: str, blue: Mapping[str, float], answers: str, queries: int) -> None:
+        def work() -> dict[str, Any]:
+            detectors = [load_detector(self.detector(detector)) for detector in blue]
+            oracle = Oracle(detectors, list(blue.values()), answers, queries)
+            made = self.red.search(name, self.checkpoint(start), oracle, self.folder / "reenactors" / name)
+            return {"checkpoint": str(made.relative_to(self.folder)), "queries": oracle.asked}
+
+        self.journal.run(f"search {name}", work)
 
     def _critic(self, name: str) -> Critic:
         return load_detector(self.detector(name)).module.requires_grad_(False)
@@ -230,7 +265,7 @@ class ArmsRace:
             self.fit(module, data, self.folder / "detectors" / name, options.detector_steps, epoch)
             real, fake = self.real.where(split="validation"), [faces.where(split="validation") for faces in forged]
             fake = [faces for faces in fake if len(faces)]
-            labels, logits = _joined(score(network, real.image), *(score(network, faces.image) for faces in fake))
+            labels, logits = joined(score(network, real.image), *(score(network, faces.image) for faces in fake))
             chosen = {"threshold": choose_threshold(labels, logits), "validation_auroc": metrics.auroc(labels, logits)}
             save_detector(self.detector(name), network, family, {}, chosen | {"pool": dict(pool)})
             return chosen
@@ -256,7 +291,7 @@ class ArmsRace:
         )
 
     def _auroc(self, reenactor: str, detector: str) -> float:
-        return metrics.auroc(*_joined(self._score(detector, None), self._score(detector, reenactor)))
+        return metrics.auroc(*joined(self._score(detector, None), self._score(detector, reenactor)))
 
     def _game(self, red: int, blue: int) -> tuple[dict[str, float], dict[str, float]]:
         """The mixtures of the game among the first `red` reenactors and `blue` disclosed detectors."""
@@ -269,7 +304,7 @@ class ArmsRace:
     def _results(self) -> dict[str, Any]:
         rounds = range(self.options.rounds)
         reenactors, disclosed = [f"G{i}" for i in rounds], [f"D{i}" for i in rounds]
-        plain = [f"G{i}_plain" for i in rounds[1:]] if self.options.disclosure == "white_box" else []
+        plain = [f"G{i}_plain" for i in rounds[1:]] if self.options.disclosure != "none" else []
         extra = [f"D{i}_extra" for i in rounds[1:]]
         payoff = self._payoff(reenactors, [*disclosed, WITHHELD])
         whole = self._payoff([*reenactors, *plain], [*disclosed, *extra, WITHHELD])
@@ -280,6 +315,7 @@ class ArmsRace:
             "game": {key: getattr(games[-1], key) for key in ("value", "red", "blue", "nash_conv")},
             "games": [asdict(game) for game in games],
             "quality": quality,
+            "queries": self.queries,
             "controls": {"payoff": whole.as_dict(), "blur": self._blur(quality[reenactors[-1]])},
             "turns": turns(whole, self.options.rounds, bool(plain)),
             "forgetting": arena.forgetting(whole.matrix[: len(rounds), : len(rounds)], rounds, rounds),
@@ -299,7 +335,7 @@ class ArmsRace:
             if ratio >= goal:
                 break
         logits = score(load_detector(self.detector("D0")).module, faces.image)
-        value = metrics.auroc(*_joined(self._score("D0", None), logits))
+        value = metrics.auroc(*joined(self._score("D0", None), logits))
         return {"sigma": sigma, "changed_l1_ratio": ratio, "goal": goal, "auroc_D0": value}
 
     def _blurred(self, faces: Faces, sigma: float) -> Faces:
@@ -316,13 +352,13 @@ class ArmsRace:
             threshold = self.journal.entries[f"train {detector}"]["result"]["threshold"]
             real = self._score(detector, None)
             table[detector] = {
-                reenactor: metrics.balanced_accuracy(*_joined(real, self._score(detector, reenactor)), threshold)
+                reenactor: metrics.balanced_accuracy(*joined(real, self._score(detector, reenactor)), threshold)
                 for reenactor in reenactors
             }
         return table
 
 
-def _joined(real: np.ndarray, *forged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def joined(real: np.ndarray, *forged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels and logits of real and forged frames in one pair of arrays."""
     return np.repeat([0, 1], [len(real), sum(map(len, forged))]), np.concatenate([real, *forged])
 

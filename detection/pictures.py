@@ -161,6 +161,44 @@ def quality_chart(points: Mapping[str, tuple[float, float]], hollow: Sequence[st
         return _svg(figure)
 
 
+def pareto_picture(
+    points: Mapping[str, tuple[float, float | None, float | None]], kinds: Mapping[str, str], detector: str
+) -> bytes:
+    """What evasion cost, as PNG: evasion of a detector against CSIM (left panel) and AED (right panel).
+
+    points: name -> (evasion, CSIM, AED); a point without a number is left out of that panel
+    kinds: name -> its kind; one colour and one marker a kind, in the order of their first names
+    """
+    order = list(dict.fromkeys(kinds[name] for name in points))
+    colour = dict(zip(order, matplotlib.colormaps["tab10"](np.linspace(0, 1, 10)), strict=False))
+    marker = dict(zip(order, "osD^v<>P", strict=False))
+    titles = ("CSIM to the source (right is better)", "AED to the exact target (left is better)")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10.4, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        both = figure.subplots(1, 2, sharey=True)
+        for panel, (axes, title) in enumerate(zip(both, titles, strict=True), 1):
+            shown = {name: (point[panel], point[0]) for name, point in points.items() if point[panel] is not None}
+            axes.set(xlabel=title, ylim=(-0.06, 1.06))
+            axes.axhline(0.5, color=_RULE, linewidth=1, zorder=0)
+            if not shown:
+                continue
+            places = np.array(list(shown.values()), float)  # (N, 2)
+            low, high = places[:, 0].min(), places[:, 0].max()
+            margin = 0.35 * max(high - low, 0.002)
+            axes.set_xlim(low - margin, high + margin)
+            figure.draw_without_rendering()
+            unit, inside = 72 / figure.dpi, axes.get_window_extent()
+            offsets = _beside(axes.transData.transform(places) * unit, list(shown), inside.x0 * unit, inside.x1 * unit)
+            for (name, place), offset in zip(shown.items(), offsets, strict=True):
+                kind = kinds[name]
+                axes.plot(*place, marker[kind], markersize=8, color=colour[kind], markeredgecolor=_INK)
+                axes.annotate(name, place, offset, textcoords="offset points", va="center", fontsize=8)
+        both[0].set_ylabel(f"evasion of {detector} (1 \u2212 AUROC)")
+        figure.savefig(buffer, format="png", dpi=140, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def _places(grouped: Sequence[tuple[str, list[str]]]) -> tuple[dict[str, float], list[str]]:
     """Where each name's row or column begins, in cells, with a gap between groups; and the names with their group."""
     order = [(number, title, name) for number, (title, group) in enumerate(grouped) for name in group]

@@ -46,10 +46,11 @@ QUALITY = {
     "changed_l1_ratio": ("L1 ratio", "L1 error in the changed region, 1 = copying the source; lower is better"),
     "psnr": ("PSNR, dB", "peak signal-to-noise ratio against the exact target; higher is better"),
     "ssim": ("SSIM", "structural similarity to the exact target, at most 1; higher is better"),
-    "expression_error": (
-        "expression error",
+    "aed": (
+        "AED",
         "mean difference per action between MediaPipe's readings of forgery and exact target; lower is better",
     ),
+    "aed_copy": ("AED of a copy", "the same for the source in the place of the forgery"),
 }
 """Column title and meaning of the quality numbers; others are shown under their own names."""
 

@@ -22,6 +22,25 @@ def changed_region(source: Tensor, target: Tensor, least: float = CHANGED) -> Te
     return (source - target).abs().mean(dim=1, keepdim=True) > least
 
 
+def eyes_mouth_region(landmarks: Tensor, size: tuple[int, int], reach: float = 0.2) -> Tensor:
+    """Where an expression is read: an ellipse around each eye and around the mouth.
+
+    landmarks: Tensor  # (B, 68, 2) pixels (x, y)
+    size: height and width of the picture; reach: how far the ellipses go beyond the landmarks, in eye distances
+    (B, 1, H, W) bool.
+    """
+    parts = [landmarks[:, part] for part in (slice(36, 42), slice(42, 48), slice(48, 68))]
+    eyes = torch.linalg.vector_norm(parts[0].mean(dim=1) - parts[1].mean(dim=1), dim=1)
+    low = torch.stack([part.amin(dim=1) for part in parts], dim=1)  # (B, 3, 2)
+    high = torch.stack([part.amax(dim=1) for part in parts], dim=1)
+    centre, radius = (low + high) / 2, (high - low) / 2 + reach * eyes.clamp_min(1)[:, None, None]
+    x = torch.arange(size[1], device=landmarks.device) + 0.5
+    y = torch.arange(size[0], device=landmarks.device) + 0.5
+    across = ((x - centre[..., :1]) / radius[..., :1]).square()[:, :, None]  # (B, 3, 1, W)
+    down = ((y - centre[..., 1:]) / radius[..., 1:]).square()[..., None]
+    return (across + down < 1).any(dim=1, keepdim=True)
+
+
 def reconstruction(result: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """L1, weighted per pixel by `weight` (B, 1, H, W)."""
     return ((result - target).abs() * weight).mean()
@@ -35,6 +54,30 @@ def gradient(result: Tensor, target: Tensor, scales: int = 3) -> Tensor:
         total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         error = F.avg_pool2d(error, 2)
     return total
+
+
+def ssim(result: Tensor, target: Tensor) -> Tensor:
+    """1 minus the structural similarity (Wang et al. 2004) that `metrics.ssim` measures: 11 x 11 Gaussian window of
+    sigma 1.5, peak 1, per channel, over the pixels whose whole window lies in the picture (at least 11 x 11).
+
+    0 for equal pictures. In single precision under autocast too: variances are small differences.
+    """
+    with torch.autocast(result.device.type, enabled=False):
+        result, target = result.float(), target.float()
+        rows, columns = _windows(result.shape[-2], result), _windows(result.shape[-1], result)
+        seen = torch.cat([result, target, result.square() + target.square(), result * target], dim=1)
+        mean_r, mean_t, squares, product = (rows @ seen @ columns.T).chunk(4, dim=1)
+        both, means = mean_r.square() + mean_t.square(), mean_r * mean_t
+        similarity = (2 * means + 1e-4) / (both + 1e-4) * (2 * (product - means) + 9e-4) / (squares - both + 9e-4)
+        return 1 - similarity.mean()
+
+
+def _windows(size: int, like: Tensor) -> Tensor:  # (size - 10, size)
+    """The Gaussian window at every place, as the rows of a matrix: two products are faster than convolutions here."""
+    place = torch.arange(size, device=like.device)
+    distance = place - (place[: size - 10] + 5)[:, None]
+    weight = torch.exp(-distance.square() / (2 * 1.5**2)) * (distance.abs() <= 5)
+    return weight / weight.sum(dim=1, keepdim=True)
 
 
 def landmark_flow(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:

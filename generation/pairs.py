@@ -7,6 +7,7 @@ with the target's very expression; where no other person has it, the target driv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 from generation.motion import EXPRESSION_SIZE, mirror
 from generation.records import Faces, UserError
 
-_MIRRORED_LANDMARKS = torch.tensor(
+MIRRORED_LANDMARKS = torch.tensor(
     [
         *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
         39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
     ]
 )  # fmt: skip
+"""Which landmark of a face becomes which of its mirror image."""
 
 
 class Batch(NamedTuple):
@@ -107,7 +109,7 @@ def flip(batch: Batch, chosen: Tensor) -> Batch:  # chosen: (B,) bool
         return torch.where(chosen[:, None], other, value)
 
     def points(value: Tensor) -> Tensor:
-        other = value[:, _MIRRORED_LANDMARKS]
+        other = value[:, MIRRORED_LANDMARKS]
         other = torch.stack([batch.source.shape[-1] - other[..., 0], other[..., 1]], dim=-1)
         return torch.where(chosen[:, None, None], other, value)
 
@@ -121,11 +123,37 @@ def flip(batch: Batch, chosen: Tensor) -> Batch:  # chosen: (B,) bool
     )
 
 
-class _Steps(Dataset[Batch]):
-    """Batch number `step` of an endless training set, the same whoever asks and whenever."""
+def recoloured(image: Tensor, generator: np.random.Generator) -> Tensor:  # (B, 3, H, W) near [0, 1]
+    """Every picture with another tint, saturation, contrast and brightness; not clamped."""
+    count = len(image)
 
-    def __init__(self, pairs: Pairs, batch: int, seed: int, first: int, count: int) -> None:
-        self.pairs, self.size, self.seed, self.first, self.count = pairs, batch, seed, first, count
+    def drawn(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).reshape(count, -1, 1, 1)
+
+    gain = drawn(np.exp(generator.normal(0, 0.12, (count, 3))))
+    saturation = drawn(generator.uniform(0.3, 1.5, count))
+    contrast = drawn(np.exp(generator.normal(0, 0.2, count)))
+    light = drawn(generator.normal(0, 0.08, count))
+    image = torch.lerp(image.mean(dim=1, keepdim=True), image, saturation) * gain
+    return (image - 0.5) * contrast + 0.5 + light
+
+
+def recolour(batch: Batch, chosen: Tensor, generator: np.random.Generator) -> Batch:  # chosen: (B,) bool
+    """The chosen pairs in other colours, source and target in the same."""
+    both = torch.cat([batch.source, batch.target], dim=-1)
+    both = torch.where(chosen[:, None, None, None], recoloured(both, generator).clamp(0, 1), both)
+    source, target = both.chunk(2, dim=-1)
+    return batch._replace(source=source.contiguous(), target=target.contiguous())
+
+
+class _Steps(Dataset[Batch]):
+    """Batch number `step` of an endless training set, the same whoever asks and whenever.
+
+    parts: pairs and how many of each batch are drawn from them; augment: share of the pairs in other colours
+    """
+
+    def __init__(self, parts: Sequence[tuple[Pairs, int]], augment: float, seed: int, first: int, count: int) -> None:
+        self.parts, self.augment, self.seed, self.first, self.count = parts, augment, seed, first, count
 
     def __len__(self) -> int:
         return self.count
@@ -134,8 +162,13 @@ class _Steps(Dataset[Batch]):
         if index >= self.count:
             raise IndexError(index)
         generator = np.random.default_rng([self.seed, self.first + index])
-        batch = self.pairs.batch(*self.pairs.draw(self.size, generator))
-        return flip(batch, torch.from_numpy(generator.random(self.size) < 0.5))
+        drawn = [pairs.batch(*pairs.draw(count, generator)) for pairs, count in self.parts]
+        batch = Batch(*(torch.cat(values) for values in zip(*drawn, strict=True)))
+        size = len(batch.source)
+        batch = flip(batch, torch.from_numpy(generator.random(size) < 0.5))
+        if self.augment > 0:
+            batch = recolour(batch, torch.from_numpy(generator.random(size) < self.augment), generator)
+        return batch
 
 
 def check_splits(faces: Faces, where: str, needed: tuple[str, ...] = ("train", "validation", "test")) -> None:
@@ -156,22 +189,57 @@ def check_splits(faces: Faces, where: str, needed: tuple[str, ...] = ("train", "
 
 
 class PairsData(pl.LightningDataModule):
-    """Training batches by step number; validation on `validation_pairs` fixed pairs of the validation identities."""
+    """Training batches by step number; validation on `validation_pairs` fixed pairs of the validation identities.
 
-    def __init__(self, faces: Faces, batch: int, steps_per_epoch: int, seed: int, validation_pairs: int = 256) -> None:
+    real: a second set, such as footage beside synthetic faces, of which the share `real_share` of every batch and of
+        the validation pairs is drawn, at least one pair and not all; its images have the size of the first set's
+    augment: share of the training pairs that are shown in other colours, source and target in the same
+    """
+
+    def __init__(
+        self,
+        faces: Faces,
+        batch: int,
+        steps_per_epoch: int,
+        seed: int,
+        validation_pairs: int = 256,
+        *,
+        real: Faces | None = None,
+        real_share: float = 0.5,
+        augment: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.batch, self.steps_per_epoch, self.seed = batch, steps_per_epoch, seed
-        self._train = Pairs(faces.where(split="train"))
-        self._validation = Pairs(faces.where(split="validation"))
-        self._held = self._validation.draw(validation_pairs, np.random.default_rng([seed, 1]))
+        self.batch, self.steps_per_epoch, self.seed, self.augment = batch, steps_per_epoch, seed, augment
+        sets = [faces] if real is None else [faces, real]
+        if real is not None and real.size != faces.size:
+            raise UserError(
+                f"generator.real: its images have {real.size} pixels a side, those of data {faces.size}; "
+                "make both of one size (data.size)"
+            )
+        generator = np.random.default_rng([seed, 1])
+        self._train = self._parts(sets, "train", batch, real_share)
+        validation = self._parts(sets, "validation", validation_pairs, real_share)
+        self._held = [(pairs, *pairs.draw(count, generator)) for pairs, count in validation]
+
+    @staticmethod
+    def _parts(sets: Sequence[Faces], split: str, count: int, share: float) -> list[tuple[Pairs, int]]:
+        pairs = [Pairs(faces.where(split=split)) for faces in sets]
+        if len(pairs) == 1:
+            return [(pairs[0], count)]
+        if count < 2:
+            raise UserError(f"generator.batch={count}: a batch of synthetic and real pairs needs two at least")
+        real = min(max(round(count * share), 1), count - 1)
+        return [(pairs[0], count - real), (pairs[1], real)]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         first = (self.trainer.current_epoch if self.trainer else 0) * self.steps_per_epoch
-        steps = _Steps(self._train, self.batch, self.seed, first, self.steps_per_epoch)
+        steps = _Steps(self._train, self.augment, self.seed, first, self.steps_per_epoch)
         return DataLoader(steps, batch_size=None, shuffle=False)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        source, target = self._held
-        parts = range(0, len(source), 64)
-        batches = [self._validation.batch(source[i : i + 64], target[i : i + 64]) for i in parts]
+        batches = [
+            pairs.batch(source[i : i + 64], target[i : i + 64])
+            for pairs, source, target in self._held
+            for i in range(0, len(source), 64)
+        ]
         return DataLoader(batches, batch_size=None, shuffle=False)  # type: ignore[arg-type]

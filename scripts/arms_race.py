@@ -16,6 +16,8 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from detection.arms_race import ArmsRace, CycleOptions
+from detection.oracle import ANSWERS
+from generation.records import UserError
 from scripts.cycle_report import cycle_findings, write_cycle_report
 from scripts.data import apart_from_data, load_split_faces, prepare
 from scripts.door import configure, entry, flat, say
@@ -34,6 +36,15 @@ class ArmsRaceConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
     workers: int = 2
+
+    def __post_init__(self) -> None:
+        cycle, detectors = self.cycle, max(1, self.cycle.rounds - 1)
+        least = self.generator.search.price * detectors
+        if cycle.disclosure in ANSWERS and cycle.queries < least:
+            raise UserError(
+                f"cycle.queries={cycle.queries}: one generation of the search asks {least} "
+                f"(generator.search.population x images x {detectors} detectors); allow as many or more"
+            )
 
 
 @entry("arms_race")

@@ -83,6 +83,8 @@ def cycle_findings(results: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"D{r} has forgotten: on the reenactors before its round it is {lost:.2f} AUROC below the best before."
             )
+    for name, queries in results["queries"].items():
+        found.append(f"{name} was found by asking, with {queries:,} queries and no gradient of any detector.")
     quality = results["quality"]
     first, last = quality["G0"]["changed_l1_ratio"], quality[payoff.reenactors[-1]]["changed_l1_ratio"]
     if first and last:
@@ -118,9 +120,12 @@ def write_cycle_report(
     write_beside(folder / "payoff.png", payoff_picture(whole, apart, results["withheld"]))
 
 
+def sample_picture(race: ArmsRace, red: RedTeam, name: str) -> bytes:
+    """The first test forgeries of a reenactor as PNG, the same swaps for every reenactor."""
+    pictures: dict[str, Any] = {**red.pictures(race.forged(name).where(split="test"), SAMPLES)}
+    return sample_grid(**pictures)
+
+
 def _grids(reenactors: Sequence[str], race: ArmsRace, red: RedTeam) -> list[Grid]:
-    grids = []
-    for name in reenactors:
-        pictures: dict[str, Any] = {**red.pictures(race.forged(name).where(split="test"), SAMPLES)}
-        grids.append(Grid(name, sample_grid(**pictures), f"{name}: the same people and expressions in every round"))
-    return grids
+    caption = "the same people and expressions in every round"
+    return [Grid(name, sample_picture(race, red, name), f"{name}: {caption}") for name in reenactors]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,10 @@ from generation import metrics
 from generation.faces.landmarks import FaceReader, landmarker_file
 from generation.forge import Swaps, forge
 from generation.losses import Critic, evasion
-from generation.pairs import PairsData
-from generation.records import Faces, UserError
-from generation.reenactors import build_reenactor, load_reenactor, save_reenactor
+from generation.pairs import PairsData, check_splits
+from generation.records import Faces, UserError, load
+from generation.reenactors import build_reenactor, load_reenactor, save_reenactor, shipped
+from generation.search import Oracle, SearchOptions, evade
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.console import progress, say
 from scripts.trainer import TrainerConfig, fit
@@ -37,7 +39,8 @@ class ReenactorConfig:
 @dataclass(frozen=True)
 class GeneratorConfig:
     """How reenactors are trained. `start`: a checkpoint to fine-tune instead of training from scratch, its path or the
-    name of a shipped one."""
+    name of a shipped one. `real`: a folder of finished records of which the share `real_share` of every batch is drawn.
+    `augment` is explained at `PairsData`; `ema`, `compile` and `landmark_noise` at `ReenactorTrainer`."""
 
     steps: int = 3200
     steps_per_epoch: int = 250
@@ -48,17 +51,32 @@ class GeneratorConfig:
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
+    search: SearchOptions = field(default_factory=SearchOptions)
     judged: int = 120
+    ema: float = 0.0
+    compile: bool = False
+    real: Path | None = None
+    real_share: float = 0.5
+    augment: float = 0.0
+    landmark_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        for key, allowed, what in (
+            ("ema", 0 <= self.ema < 1, "0 (no average) or more, and less than 1"),
+            ("real_share", 0 < self.real_share < 1, "more than 0 and less than 1"),
+            ("augment", 0 <= self.augment <= 1, "between 0 and 1"),
+            ("landmark_noise", self.landmark_noise >= 0, "0 or more"),
+        ):
+            if not allowed:
+                raise UserError(f"generator.{key}={getattr(self, key)}: must be {what}")
+        for name, weight in asdict(self.weights).items():
+            if not weight >= 0:
+                raise UserError(f"generator.weights.{name}={weight}: must be 0 or more")
+        compiler = os.environ.get("CXX", "g++")
+        if self.compile and shutil.which(compiler) is None:
+            raise UserError(f"generator.compile=true: needs the compiler {compiler}, which is not there; install it")
         if self.judged < 0:
             raise UserError(f"generator.judged={self.judged}: must be 0 (no expression is judged) or more")
-
-
-def shipped(name: str) -> Path:
-    """The checkpoint of this name in the package, or the path itself."""
-    path = Path(str(resources.files("generation.reenactors") / "weights" / f"{name}.safetensors"))
-    return path if path.is_file() else Path(name)
 
 
 class RedTeam:
@@ -93,14 +111,51 @@ class RedTeam:
             learning_rate=config.learning_rate if first else config.fine_tune_learning_rate,
             weights=config.weights,
             evasion=evasion(critics, weights) if critics else None,
+            ema=config.ema,
+            compiled=config.compile,
+            landmark_noise=config.landmark_noise,
         )
-        seed = self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
-        data = PairsData(self.faces, config.batch, epoch, seed)
+        seed = self._seed(name)
+        data = PairsData(
+            self.faces,
+            config.batch,
+            epoch,
+            seed,
+            real=self._real,
+            real_share=config.real_share,
+            augment=config.augment,
+        )
         if next(network.parameters(), None) is not None:  # a family without any has nothing to learn
             fit(module, data, folder, replace(self.trainer, precision=config.precision).with_steps(steps, epoch))
         path = folder.parent / f"{name}.safetensors"
-        save_reenactor(path, network, self._name(start), {"steps": steps, "seed": seed, "start": start and start.name})
+        meta = {"steps": steps, "seed": seed, "start": start and start.name, "size": self._size}
+        save_reenactor(path, network, self._name(start), meta)
         return path
+
+    def search(self, name: str, start: Path, oracle: Oracle, folder: Path) -> Path:
+        network, config = load_reenactor(start)
+        seed, path = self._seed(name), folder.parent / f"{name}.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress(name, self.trainer.progress) as bar:
+            evade(network, oracle, self.faces, self.config.search, seed, folder / "search.safetensors", bar)
+        meta = {"queries": oracle.asked, "seed": seed, "start": start.name, "size": self._size}
+        save_reenactor(path, network, config["name"], meta)
+        return path
+
+    def _seed(self, name: str) -> int:
+        return self.seed * 100_003 + zlib.crc32(name.encode()) % 100_003
+
+    @property
+    def _size(self) -> int:
+        return int(self.faces.image.shape[-1])
+
+    @cached_property
+    def _real(self) -> Faces | None:
+        if self.config.real is None:
+            return None
+        faces = load(self.config.real).where(label=0)
+        check_splits(faces, str(self.config.real), needed=("train", "validation"))
+        return faces
 
     def _fresh(self) -> torch.nn.Module:
         with torch.random.fork_rng():
@@ -155,27 +210,50 @@ class RedTeam:
             return None
 
     def quality(self, forged: Faces, expression: bool = True) -> dict[str, Any]:
+        """What the cycle asks of every reenactor: errors of the pixels, and expressions by MediaPipe alone."""
         swaps = self._swaps(forged)
-        source, target = self._test.image[swaps.source], self._test.image[swaps.target]
-        found = metrics.quality(source.float() / 255, forged.image.float() / 255, target.float() / 255)
+        images = self._test.image[swaps.source], forged.image, self._test.image[swaps.target]
+        source, result, target = (image.float() / 255 for image in images)
+        visible = metrics.visible_change(source, target)
+        sums = metrics.changed_sums(source, result, target)
+        found = {
+            "swaps": len(forged),
+            "visible": int(visible.sum()),
+            "changed_l1_ratio": metrics.changed_l1_ratio(sums),
+            "psnr": metrics.mean(metrics.psnr(result, target)),
+            "ssim": metrics.mean(metrics.ssim(metrics.ssim_map(result, target))),
+            "background_l1": metrics.background_l1(sums),
+        }
         if not (expression and self.config.judged) or self._reader is None:
-            return asdict(found)
+            return found
         judged = slice(0, self.config.judged)
-        error = metrics.expression_error(
+        error = metrics.expression_quality(
             self._readings(swaps.source[judged]),
-            metrics.expression_readings(forged.image[judged], self._reader),
+            metrics.read_faces(forged.image[judged], self._reader).expression,
             self._readings(swaps.target[judged]),
             self._test.expression[swaps.driver[judged]],
-            metrics.visible_change(source[judged].float() / 255, target[judged].float() / 255),
+            visible[judged],
         )
-        return asdict(found) | asdict(error)
+        return found | asdict(error)
+
+    def swapped(self, forged: Faces) -> metrics.SwapImages:
+        """Forgeries of test faces with their sources and exact targets."""
+        swaps = self._swaps(forged)
+        return metrics.SwapImages(
+            source=self._test.image[swaps.source],
+            result=forged.image,
+            target=self._test.image[swaps.target],
+            wanted=self._test.expression[swaps.driver],
+            source_landmarks=self._test.landmarks[swaps.source],
+            target_landmarks=self._test.landmarks[swaps.target],
+        )
 
     def _readings(self, rows: np.ndarray) -> Tensor:  # (N,) -> (N, 52)
         """The judge's readings of real test frames; each frame is read once."""
         assert self._reader is not None
         for row in rows:
             if row not in self._read:
-                self._read[row] = metrics.expression_readings(self._test.image[row][None], self._reader)[0]
+                self._read[row] = metrics.read_faces(self._test.image[row][None], self._reader).expression[0]
         return torch.stack([self._read[row] for row in rows])
 
     def pictures(self, forged: Faces, count: int) -> dict[str, np.ndarray]:

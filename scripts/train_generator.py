@@ -15,8 +15,10 @@ from omegaconf import DictConfig
 
 from detection.pictures import sample_grid
 from generation.records import load, write_beside
+from generation.reenactors import load_reenactor
 from scripts.data import apart_from_data, load_split_faces, prepare
-from scripts.door import configure, entry, say
+from scripts.door import configure, entry
+from scripts.quality import judged_quality
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.trainer import TrainerConfig
 
@@ -41,11 +43,11 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         checkpoint = red.train("G0", None, (), (), folder / "reenactors" / "G0")
         red.forge(checkpoint, "G0", 0, {"test": settings.forgeries}, settings.seed * 1000, folder / "forgeries")
         forged = load(folder / "forgeries")
-        quality = red.quality(forged)
+        swapped = red.swapped(forged)
         pictures: dict[str, Any] = {**red.pictures(forged, 8)}
     write_beside(folder / "grid.png", sample_grid(**pictures))
-    for name, value in quality.items():
-        say(f"{name}: {value}")
+    reenactor = load_reenactor(checkpoint)[0]
+    quality = judged_quality(reenactor, swapped, settings.generator.judged, settings.seed, folder / "clip.png")
     return {"quality": quality, "checkpoint": checkpoint.name}
 
 

@@ -79,6 +79,7 @@ def fit(module: pl.LightningModule, data: pl.LightningDataModule, folder: Path, 
     """Train `module` and leave its best weights in `module.network`, in eval mode; the path of those weights.
 
     The best are those with the highest `validation/score` at the end of an epoch; where the module logs none, the last.
+    Where `module.average` is a network (an average of the weights), its weights are the ones that are kept.
     What `folder` holds of the same training is taken up: after a stop it goes on from the last whole epoch and ends
     with the very weights of an undisturbed run, provided that `data` draws its batches by step number; a finished
     training is only loaded. What the network draws from torch's global generators (dropout) is seeded by epoch, and
@@ -93,7 +94,7 @@ def fit(module: pl.LightningModule, data: pl.LightningDataModule, folder: Path, 
     best = folder / BEST
     if not (folder / DONE).is_file():
         with _quiet(), torch.random.fork_rng(), progress(folder.name, training.config.progress) as bar:
-            epochs = _Epochs(folder, network, training, bar)
+            epochs = _Epochs(folder, getattr(module, "average", None) or network, training, bar)
             _fit(module, data, folder, training, epochs)
         write_beside(folder / DONE, json.dumps({"steps": training.steps, "score": epochs.shown_score}).encode())
     load_model(network, best)

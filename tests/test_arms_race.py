@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
@@ -84,7 +85,7 @@ def test_the_summary_says_who_beats_whom(race: Path) -> None:
     assert sum(found["game"]["red"].values()) == pytest.approx(1) and abs(found["game"]["nash_conv"]) < 1e-9
     assert set(found["quality"]) == {"G0", "G1", "G1_plain"}
     for numbers in found["quality"].values():
-        assert {"changed_l1_ratio", "psnr", "ssim", "expression_error"} <= set(numbers)
+        assert {"changed_l1_ratio", "psnr", "ssim", "aed"} <= set(numbers)
     assert found["controls"]["payoff"]["detectors"] == ["D0", "D1", "D1_extra", "W0"]
     assert set(PHASES) <= set(found["seconds"]) and {"config", "seed", "commit", "versions"} <= set(found)
 
@@ -143,7 +144,8 @@ def test_killed_in_every_phase_it_ends_with_the_same_payoff(race: Path, faces_fo
     [
         (["cycle.round=3"], "cycle.round"),
         (["cycle.rounds=many"], "cycle.rounds=many"),
-        (["cycle.disclosure=black_box"], "white_box, none"),
+        (["cycle.disclosure=black_box"], "white_box, scores, decisions, none"),
+        (["cycle.disclosure=scores", "cycle.queries=319"], "cycle.queries=319: one generation of the search asks 320"),
         (["cycle.withheld=frequency"], "cycle.withheld"),
         (["cycle.disclosed=xceptoin"], "xceptoin"),
         (["generator.learning_rate=1e30"], "training stopped at step"),
@@ -156,6 +158,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(more: list[str], named: str, face
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1 and named in lines[0]
     assert "Traceback" not in done.stderr
+
+
+ASKED = ["cycle.disclosure=scores", "cycle.queries=100", "generator.search.population=4", "generator.search.images=4"]
+
+
+def test_a_red_team_that_may_only_ask_is_counted_and_controlled(faces_folder: Path, tmp_path: Path) -> None:
+    done = run(faces_folder, tmp_path / "run", *ASKED)
+    assert done.returncode == 0, done.stderr
+    found = summary(tmp_path / "run")
+    assert found["queries"] == {"G1": 96}  # six generations of 16; 4 queries pay for nothing
+    assert list(found["seconds"])[4:7] == ["train G1_plain", "forge G1_plain", "search G1"]
+    assert found["controls"]["payoff"]["reenactors"] == ["G0", "G1", "G1_plain"]
+    made, plain = (load_file(tmp_path / "run" / "reenactors" / f"{name}.safetensors") for name in ("G1", "G1_plain"))
+    assert all(torch.equal(value, plain[key]) for key, value in made.items() if not key.endswith("bias"))
+    assert "96 queries" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_an_unfinished_set_of_faces_is_refused(faces_folder: Path, tmp_path: Path) -> None:
@@ -182,7 +199,7 @@ def test_ctrl_c_says_how_to_go_on(faces_folder: Path, tmp_path: Path) -> None:
     assert started.returncode == 130 and "hydra.run.dir=" in rest and "Traceback" not in rest
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"pool": "best"}, {"withheld": "frequency"}])
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"queries": 0}, {"pool": "best"}, {"withheld": "frequency"}])
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         CycleOptions(**wrong)

@@ -74,3 +74,64 @@ def test_splits_must_be_disjoint_and_whole(faces: Faces) -> None:
 def test_single_frames_make_no_pair(faces: Faces) -> None:
     with pytest.raises(UserError, match="no pair"):
         Pairs(faces.select(faces.frame == 0))
+
+
+def real_and_synthetic(faces: Faces) -> tuple[Faces, Faces]:
+    """The same people twice, the second time as if of another origin: darker, so that a picture tells whence it is."""
+    return faces, replace(faces, image=faces.image // 4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "share", "count"), [(8, 0.5, 4), (8, 0.25, 2), (8, 0.01, 1), (8, 0.99, 7), (2, 0.9, 1)]
+)
+def test_batches_hold_the_share_of_real_pairs(faces: Faces, batch: int, share: float, count: int) -> None:
+    synthetic, real = real_and_synthetic(faces)
+    make = {"batch": batch, "steps_per_epoch": 3, "seed": 5, "validation_pairs": 8}
+    data = PairsData(synthetic, **make, real=real, real_share=share)
+    for one in data.train_dataloader():
+        dark = one.source.amax((1, 2, 3)) < 0.25
+        assert dark.tolist() == [False] * (batch - count) + [True] * count
+        assert torch.equal(dark, one.target.amax((1, 2, 3)) < 0.25)
+    held = list(data.val_dataloader())
+    assert sum(len(part.source) for part in held) == 8
+    again = PairsData(synthetic, **make, real=real, real_share=share)
+    for one, other in zip(data.train_dataloader(), again.train_dataloader(), strict=True):
+        same(one, other)
+
+
+def test_real_pairs_are_of_people_to_train_on_and_of_one_size(faces: Faces) -> None:
+    synthetic, real = real_and_synthetic(faces)
+    keep = real.split == "train"
+    with pytest.raises(UserError, match="no pair"):
+        PairsData(synthetic, batch=4, steps_per_epoch=1, seed=0, real=real.select(keep))
+    small = replace(real, image=real.image[..., ::2, ::2])
+    with pytest.raises(UserError, match=r"generator\.real: its images have 32 pixels a side, those of data 64"):
+        PairsData(synthetic, batch=4, steps_per_epoch=1, seed=0, real=small)
+    with pytest.raises(UserError, match=r"generator\.batch=1"):
+        PairsData(synthetic, batch=1, steps_per_epoch=1, seed=0, real=real)
+
+
+def test_batches_without_real_pairs_are_those_of_before(faces: Faces) -> None:
+    """The draws that the cycle's figures were made with: pairs, then mirrored ones, from [seed, step]."""
+    train, validation = Pairs(faces.where(split="train")), Pairs(faces.where(split="validation"))
+    data = PairsData(faces, batch=4, steps_per_epoch=2, seed=5, validation_pairs=8)
+    for step, batch in enumerate(data.train_dataloader()):
+        generator = np.random.default_rng([5, step])
+        drawn = train.batch(*train.draw(4, generator))
+        same(batch, flip(drawn, torch.from_numpy(generator.random(4) < 0.5)))
+    (held,) = data.val_dataloader()
+    same(held, validation.batch(*validation.draw(8, np.random.default_rng([5, 1]))))
+
+
+def test_other_colours_are_the_same_for_source_and_target(faces: Faces) -> None:
+    plain, other = (
+        next(iter(PairsData(faces, batch=64, steps_per_epoch=1, seed=5, augment=share).train_dataloader()))
+        for share in (0.0, 0.5)
+    )
+    changed = (plain.source != other.source).flatten(1).any(dim=1)
+    assert 16 < changed.sum() < 48
+    assert torch.equal(changed, (plain.target != other.target).flatten(1).any(dim=1))
+    assert torch.equal(plain.landmarks, other.landmarks) and torch.equal(plain.source_motion, other.source_motion)
+    assert other.source.min() >= 0 and other.source.max() <= 1
+    same_colour = (plain.source - plain.target).abs().amax(dim=1) == 0
+    assert ((other.source - other.target).abs().amax(dim=1)[same_colour] == 0).all()

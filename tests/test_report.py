@@ -46,9 +46,9 @@ def report() -> Report:
         withheld=["W0"],
         controls_named=["G1_plain", "D1_extra"],
         quality={
-            "G0": {"changed_l1_ratio": 0.3271, "psnr": 29.81234, "expression_error": None},
-            "G1": {"changed_l1_ratio": 0.3462, "psnr": 28.5, "expression_error": 0.041},
-            "G1_plain": {"changed_l1_ratio": 0.3271, "psnr": 30.0, "expression_error": 0.04},
+            "G0": {"changed_l1_ratio": 0.3271, "psnr": 29.81234, "aed": None},
+            "G1": {"changed_l1_ratio": 0.3462, "psnr": 28.5, "aed": 0.041},
+            "G1_plain": {"changed_l1_ratio": 0.3271, "psnr": 30.0, "aed": 0.04},
         },
         controls=[
             Control("no critic", "longer training alone does not evade", {"drop": 0.011}, holds=True),

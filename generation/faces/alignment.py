@@ -118,9 +118,9 @@ def steady_squares(points: np.ndarray, seconds: np.ndarray) -> list[Square]:
     across = points[:, 1] - points[:, 0]
     distance = np.maximum(np.linalg.norm(across, axis=1), _EYES_TO_MOUTH * np.linalg.norm(mouth - eyes, axis=1))
     angle = np.unwrap(np.arctan2(across[:, 1], across[:, 0]))
-    x, y = (_smooth(values, seconds, POSITION_SECONDS) for values in eyes.T)
-    side = np.exp(_smooth(np.log(distance), seconds, SIZE_SECONDS)) / EYE_DISTANCE
-    angle = _smooth(angle, seconds, SIZE_SECONDS)
+    x, y = (smoothed(values, seconds, POSITION_SECONDS) for values in eyes.T)
+    side = np.exp(smoothed(np.log(distance), seconds, SIZE_SECONDS)) / EYE_DISTANCE
+    angle = smoothed(angle, seconds, SIZE_SECONDS)
     below = (0.5 - EYE_HEIGHT) * side
     return [
         Square(*map(float, values))
@@ -128,8 +128,11 @@ def steady_squares(points: np.ndarray, seconds: np.ndarray) -> list[Square]:
     ]
 
 
-def _smooth(values: np.ndarray, seconds: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian mean over time, whatever the frames' spacing; movement goes on beyond both ends as it was there."""
+def smoothed(values: np.ndarray, seconds: np.ndarray, deviation: float) -> np.ndarray:  # (N,), (N,) -> (N,)
+    """Gaussian mean over time, whatever the frames' spacing; movement goes on beyond both ends as it was there.
+
+    deviation: of the Gaussian, seconds
+    """
     step = deviation / 8
     even = np.arange(seconds[0], seconds[-1] + step, step)
     padded = np.pad(np.interp(even, seconds, values), 32, mode="reflect", reflect_type="odd")

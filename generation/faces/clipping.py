@@ -25,7 +25,7 @@ from generation.faces.alignment import EYE_DISTANCE, Square, bench_square, moved
 from generation.faces.identities import FaceEmbedder
 from generation.faces.landmarks import READING_SIZE, FaceReader, FanReader, Reading
 from generation.faces.media import Frame, Media, MediaError
-from generation.faces.tracking import FINDING_SIZE, LOOK_SECONDS, Cuts, FaceFinder, Track, Tracker
+from generation.faces.tracking import FaceFinder, Track, find_tracks
 from generation.records import UserError
 
 STRIP_FRAMES, STRIP_SIZE = 8, 96
@@ -191,24 +191,10 @@ class Clipper:
 
     def _tracks(self, media: Media, entry: dict[str, Any]) -> tuple[list[Track], np.ndarray]:
         """The tracks, and the time of every frame."""
-        tracker, cuts, looked = Tracker(), Cuts(), -np.inf
-        seconds: list[float] = []
-        for frame in media:
-            small = frame.image(FINDING_SIZE)
-            starts = cuts.cut(small)
-            if starts:
-                tracker.cut(frame.index - 1)
-            if starts or frame.seconds - looked >= LOOK_SECONDS - 1e-6:
-                looked = frame.seconds
-                sights = self._finder.find_all(frame) if media.still else self._finder.find(frame)
-                image = frame.image() if sights else small
-                embeddings = [self._embedder.embed(image, sight.points) for sight in sights]
-                tracker.look(frame.index, frame.seconds, sights, embeddings)
-            seconds.append(frame.seconds)
-            entry["width"], entry["height"] = frame.width, frame.height
-        tracker.cut(len(seconds) - 1)
-        entry["frames"], entry["seconds"] = len(seconds), round(seconds[-1], 3)
-        return tracker.tracks, np.asarray(seconds)
+        found = find_tracks(media, self._finder, self._embedder.embed)
+        entry["width"], entry["height"] = found.width, found.height
+        entry["frames"], entry["seconds"] = len(found.seconds), round(found.seconds[-1], 3)
+        return found.tracks, found.seconds
 
     def _plans(
         self, tracks: list[Track], seconds: np.ndarray, item: Item, still: bool, folder: Path, entry: dict[str, Any]

@@ -7,13 +7,14 @@ second. A face goes on a track where it lies where the track leads and looks lik
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from generation.faces.media import Frame
+from generation.faces.media import Frame, Media
 from generation.faces.weights import YUNET, weights_file
 from generation.records import UserError
 
@@ -218,6 +219,51 @@ class Tracker:
         self._ended += self._open
         self._open = []
         self.shots += 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What going once through a photo or video finds.
+
+    tracks: in order of start; seconds: (N,) of every frame; starts: numbers of the frames that begin a shot
+    width, height: pixels of the frames
+    """
+
+    tracks: list[Track]
+    seconds: np.ndarray
+    starts: frozenset[int]
+    width: int
+    height: int
+
+
+def find_tracks(
+    media: Media,
+    finder: FaceFinder,
+    embed: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    progress: Callable[[int], None] | None = None,
+) -> Found:
+    """Faces and cuts of all frames. `embed` takes a frame and the points of a face, see `FaceEmbedder`; `progress` how
+    many frames are done. Raises `MediaError`."""
+    tracker, cuts, looked = Tracker(), Cuts(), -np.inf
+    seconds: list[float] = []
+    starts: list[int] = []
+    for frame in media:
+        small = frame.image(FINDING_SIZE)
+        if cuts.cut(small):
+            tracker.cut(frame.index - 1)
+            starts.append(frame.index)
+            looked = -np.inf
+        if frame.seconds - looked >= LOOK_SECONDS - 1e-6:
+            looked = frame.seconds
+            sights = finder.find_all(frame) if media.still else finder.find(frame)
+            image = frame.image() if sights else small
+            embeddings = [embed(image, sight.points) for sight in sights]
+            tracker.look(frame.index, frame.seconds, sights, embeddings)
+        seconds.append(frame.seconds)
+        if progress:
+            progress(len(seconds))
+    tracker.cut(len(seconds) - 1)
+    return Found(tracker.tracks, np.asarray(seconds), frozenset(starts), frame.width, frame.height)
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from generation.reenactors.landmark_warp import LandmarkWarp, LandmarkWarpOption
 from generation.reenactors.reenactment import Reenactment
 from generation.reenactors.warp import Warp, WarpOptions
 
-__all__ = ["REENACTORS", "Family", "Reenactment", "build_reenactor", "load_reenactor", "save_reenactor"]
+__all__ = ["REENACTORS", "Family", "Reenactment", "build_reenactor", "load_reenactor", "save_reenactor", "shipped"]
 
 
 class Family(NamedTuple):
@@ -90,3 +91,9 @@ def load_reenactor(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: does not hold the reenactor that its .json describes ({reason})") from error
     return reenactor.eval(), config
+
+
+def shipped(name: str) -> Path:
+    """The checkpoint of this name in the package, or the path itself."""
+    path = Path(str(resources.files("generation.reenactors") / "weights" / f"{name}.safetensors"))
+    return path if path.is_file() else Path(name)

@@ -23,6 +23,17 @@ from generation.motion import EXPRESSION_SIZE
 
 LANDMARKS, IRISES, POINTS = 68, 2, 112
 
+PARTS: tuple[tuple[int, ...], ...] = (
+    tuple(range(0, 17)),  # jaw
+    tuple(range(17, 22)), tuple(range(22, 27)),  # brows
+    tuple(range(27, 36)),  # nose
+    (36, 37, 38, 39), (39, 40, 41, 36), (42, 43, 44, 45), (45, 46, 47, 42),  # upper and lower lids
+    tuple(range(48, 55)), (54, 55, 56, 57, 58, 59, 48),  # outer edges of the lips
+    tuple(range(60, 65)), (64, 65, 66, 67, 60),  # inner edges
+    (68,), (69,),  # irises
+)  # fmt: skip
+"""Points that belong together."""
+
 _LEFT_EYE, _RIGHT_EYE = slice(36, 42), slice(42, 48)
 _NEAR = 0.35
 """How far, in eye distances, a landmark's own place tells where the skin around it lies."""
@@ -97,6 +108,33 @@ def places(landmarks: Tensor, source_motion: Tensor, wanted_motion: Tensor) -> t
     here = (seen + off) * scale + centre
     there = _seen(wanted_motion) + _turn(off, wanted[:, 2] - own[:, 2])
     return here, there * wanted[:, None, 5:].clamp_min(0.05) + wanted[:, None, 3:5]
+
+
+def _squares(points: Tensor, scale: Tensor, grid: Tensor) -> Tensor:
+    """Squared distances (B, N, H, W), in eye distances, of points (B, N, 2) from the places of a grid (H, W, 2)."""
+    flat = grid.reshape(-1, 2)
+    squares = points.square().sum(2)[..., None] + flat.square().sum(1) - 2 * points @ flat.T
+    squares = squares.clamp_min(0) / scale.clamp_min(0.05).square()[:, None, None]
+    return squares.unflatten(2, grid.shape[:2])
+
+
+_HEAT, _REACH, _FAR = 0.08, 0.12, 4.5
+"""Widths in eye distances of a part's heat and of a point's influence, and how many of the latter lead out of the
+face."""
+
+
+def heat(points: Tensor, scale: Tensor, grid: Tensor) -> Tensor:  # -> (B, PARTS, H, W) in [0, 1]
+    """How near each place is to each of `PARTS`; `scale` (B,) as in a pose, all in crop units."""
+    squares = _squares(points[:, : LANDMARKS + IRISES], scale, grid)
+    nearest = [squares[:, part].amin(1) for part in map(list, PARTS)]
+    return torch.exp(torch.stack(nearest, dim=1) * (-0.5 / _HEAT**2))
+
+
+def spread(moves: Tensor, points: Tensor, scale: Tensor, grid: Tensor) -> Tensor:  # -> (B, 2, H, W)
+    """What the moves (B, N, 2) of points (B, N, 2) are in between: means weighted by a Gaussian, 0 out of the face."""
+    logits = _squares(points, scale, grid) * (-0.5 / _REACH**2)
+    weights = torch.cat([logits, torch.full_like(logits[:, :1], -0.5 * _FAR**2)], dim=1).softmax(1)[:, :-1]
+    return torch.einsum("bphw,bpc->bchw", weights, moves)
 
 
 def moved_landmarks(landmarks: Tensor, source_motion: Tensor, wanted_motion: Tensor, size: int) -> Tensor:

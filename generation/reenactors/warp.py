@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generation.motion import EXPRESSION_SIZE, MOTION_SIZE
+from generation.reenactors import rig
 from generation.reenactors.reenactment import Readout, Reenactment
 
 PLACES = 14
@@ -38,6 +39,7 @@ class WarpOptions:
     motion_width: int = 128
     atlas: int = 16
     atlas_size: int = 24
+    patch: int = 2
 
 
 def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
@@ -126,45 +128,62 @@ class Warp(nn.Module):
             nn.Linear(2 * MOTION_SIZE, motion), nn.SiLU(), nn.Linear(motion, motion), nn.LayerNorm(motion), nn.SiLU()
         )
         self.atlas = Atlas(options.atlas, options.atlas_size)
-        places = PLACES + options.atlas
-        self.stem = plain(4 * 3 + PLACES, widths[0])
+        places = PLACES + len(rig.PARTS) + 2 + options.atlas
+        patch = options.patch
+        self.stem = plain(patch**2 * 3 + PLACES + len(rig.PARTS), widths[0])
         self.down = nn.ModuleList([plain(widths[i], widths[i + 1], stride=2) for i in levels])
         self.middle = nn.ModuleList([Modulated(widths[-1] + places, widths[-1], motion) for _ in range(options.blocks)])
         self.mix = nn.ModuleList([Modulated(widths[i + 1], widths[i], motion) for i in levels])
         self.up = nn.ModuleList([Modulated(2 * widths[i] + places, widths[i], motion) for i in levels])
         self.flow = nn.ModuleList([Readout(widths[i + 1], 2) for i in levels])
-        self.head = Readout(widths[0], 2 + 4 * (3 + 1 + 1))
+        self.head = Readout(widths[0], 2 + patch**2 * (3 + 1 + 1))
 
     def encode(self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor) -> list[Tensor]:
-        """Features of the source at every scale; they depend on nothing wanted and can be kept for many frames."""
-        half = F.pixel_unshuffle(source, 2)
-        where = position_features(source_motion[:, EXPRESSION_SIZE:], half)
-        features = [self.stem(torch.cat([half, where], dim=1))]
+        """Features of the source at every scale, coarsest last, and its landmarks in crop units."""
+        patches = F.pixel_unshuffle(source, self.options.patch)
+        pose = source_motion[:, EXPRESSION_SIZE:]
+        landmarks = source_landmarks * (2 / source_landmarks.new_tensor([source.shape[-1], source.shape[-2]])) - 1
+        with torch.no_grad():
+            points, _ = rig.places(landmarks, source_motion, source_motion)
+            where = torch.cat([position_features(pose, patches), rig.heat(points, pose[:, 5], pixel_grid(patches))], 1)
+        features = [self.stem(torch.cat([patches, where], dim=1))]
         for down in self.down:
             features.append(down(features[-1]))
-        return features
+        return [*features, landmarks]
 
     def decode(
         self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor
     ) -> Reenactment:
         """The wanted frame from `encode`'s features."""
+        *features, landmarks = features
         motions = torch.cat([source_motion, wanted_motion - source_motion], dim=1)
         motion, pose, x = self.motion(motions), wanted_motion[:, EXPRESSION_SIZE:], features[-1]
-        whole = torch.cat([position_features(pose, features[0]), self.atlas(motions, pose, features[0])], dim=1)
-        places = [whole.to(x.dtype)]
+        fine = features[0]
+        with torch.no_grad():
+            grid = pixel_grid(fine)
+            here, there = rig.places(landmarks, source_motion, wanted_motion)
+            base = rig.spread(here - there, there, pose[:, 5], grid)
+            heat = rig.heat(there, pose[:, 5], grid)
+            explicit = torch.cat(
+                [position_features(pose, fine), heat, base / pose[:, 5, None, None, None].clamp_min(0.05)], dim=1
+            )
+        bases = [base]
+        places = [torch.cat([explicit, self.atlas(motions, pose, fine)], dim=1).to(x.dtype)]
         for _ in self.down:
             places.append(F.avg_pool2d(places[-1], 2))
+            bases.append(F.avg_pool2d(bases[-1], 2))
         for block in self.middle:
             x = x + block(torch.cat([x, places[-1]], dim=1), motion)
         flow = torch.zeros((), device=source.device)
         for level in reversed(range(len(self.up))):
             flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
             x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
-            moved = warp_by(features[level].float(), flow).to(x.dtype)
+            moved = warp_by(features[level].float(), bases[level] + flow).to(x.dtype)
             x = self.up[level](torch.cat([x, moved, places[level]], dim=1), motion)
         last = self.head(x).float()
-        flow = F.interpolate(flow + last[:, :2], scale_factor=2.0, mode="bilinear")
-        synthesis = F.pixel_shuffle(last[:, 2:], 2)
+        patch = float(self.options.patch)
+        flow = F.interpolate(base + flow + last[:, :2], scale_factor=patch, mode="bilinear")
+        synthesis = F.pixel_shuffle(last[:, 2:], self.options.patch)
         warped = warp_by(source.float(), flow)
         image = torch.lerp(warped, warped + synthesis[:, :3], torch.sigmoid(synthesis[:, 3:4]))
         height, width = source.shape[-2:]

@@ -1,0 +1,148 @@
+"""The laboratory's signing key: made on first use, kept in the cache, never handed out.
+
+`keys/laboratory.pem` in the cache holds the leaf's private key, the leaf's certificate and that of the root which
+signed it. One file, so that two processes that start at once cannot leave halves of two pairs; whoever comes second
+takes what is there. The root's private key is forgotten as soon as it has signed the leaf.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generation import records
+from generation.records import UserError
+
+ORGANISATION = "Vicious Cycle"
+LEAF, ROOT = f"{ORGANISATION} laboratory", f"{ORGANISATION} laboratory root"
+_YEARS = 10
+_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class LaboratoryKey:
+    """As PEM: the leaf's private key (PKCS 8), the leaf's certificate followed by the root's, the root's alone."""
+
+    private: str
+    chain: str
+    root: str
+
+
+def package(name: str) -> Any:
+    """A module of the extra `provenance`; raises `UserError` that says how to get it where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"{name.partition('.')[0]} is missing, and without it no file can be signed or verified: "
+            "pip install 'vicious-cycle[provenance]'"
+        ) from error
+
+
+def key_file() -> Path:
+    return records.cache_folder() / "keys" / "laboratory.pem"
+
+
+def laboratory_key() -> LaboratoryKey:
+    """The key that signs; where there is none it is made, and a line on stderr says so.
+
+    Raises `UserError` for a damaged file.
+    """
+    known = known_key()
+    if known is not None:
+        return known
+    path, content = key_file(), _made()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(content)
+        os.link(beside, path)
+        print(f"{path}: made, the key that signs this laboratory's media; it is private, keep it here", file=sys.stderr)
+    except FileExistsError:
+        pass  # another process was first
+    finally:
+        beside.unlink(missing_ok=True)
+    known = known_key()
+    assert known is not None
+    return known
+
+
+def known_key() -> LaboratoryKey | None:
+    """The key that lies in the cache; None where none was made yet. Raises `UserError` for a damaged file."""
+    path = key_file()
+    try:
+        blocks = [match.group() for match in _BLOCK.finditer(path.read_text(errors="replace"))]
+    except FileNotFoundError:
+        return None
+    if [block.splitlines()[0].strip("-") for block in blocks] != ["BEGIN PRIVATE KEY", *["BEGIN CERTIFICATE"] * 2]:
+        raise UserError(
+            f"{path}: damaged, it must hold a private key and two certificates; delete it, and the next file that is "
+            "signed makes a new one (what was signed before is then valid, but no longer trusted)"
+        )
+    private, leaf, root = blocks
+    return LaboratoryKey(private, leaf + root, root)
+
+
+def _made() -> str:
+    """A fresh leaf and root, ES256, as the C2PA's certificate profile asks (specification 2.2, 14.5)."""
+    x509, ec = package("cryptography.x509"), package("cryptography.hazmat.primitives.asymmetric.ec")
+    hashes, serialization = (package(f"cryptography.hazmat.primitives.{name}") for name in ("hashes", "serialization"))
+    root_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    identifier = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
+
+    def name(common: str) -> Any:
+        oid = x509.oid.NameOID
+        return x509.Name(
+            [x509.NameAttribute(oid.ORGANIZATION_NAME, ORGANISATION), x509.NameAttribute(oid.COMMON_NAME, common)]
+        )
+
+    def certificate(common: str, public: Any, authority: bool) -> str:
+        start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(common))
+            .issuer_name(name(ROOT))
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + datetime.timedelta(days=365 * _YEARS))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
+            .add_extension(
+                x509.KeyUsage(
+                    digital_signature=not authority,
+                    key_cert_sign=authority,
+                    crl_sign=authority,
+                    content_commitment=False,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                critical=True,
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        )
+        if not authority:
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False
+            ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        made: bytes = builder.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return made.decode()
+
+    private: bytes = leaf_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (
+        private.decode()
+        + certificate(LEAF, leaf_key.public_key(), authority=False)
+        + certificate(ROOT, root_key.public_key(), authority=True)
+    )
