@@ -130,7 +130,7 @@ def test_flow_matching_is_trained_on_the_line_s_end(faces: Faces) -> None:
     start = (seen["image"] - seen["time"] * batch.target) / (1 - seen["time"])
     assert float((start - batch.source).std()) == pytest.approx(0.25, rel=0.05)
     changed = (batch.source - batch.target).abs().mean(1, keepdim=True) > 0.04
-    wanted = 8 * ((batch.target - batch.source) ** 2 * (1 + 10 * changed)).mean()
+    wanted = 4 * ((batch.target - batch.source) ** 2 * (1 + 30 * changed)).mean()
     assert float(found) == pytest.approx(float(wanted), rel=1e-3)
 
     def critic(images: Tensor) -> Tensor:
@@ -164,24 +164,22 @@ def test_to_want_the_source_s_own_motion_changes_nothing(size: int, faces: Faces
 
 def test_an_opened_jaw_takes_the_chin_along_as_far_as_the_rig_says(faces: Faces) -> None:
     batch = some(faces)
-    wanted = batch.source_motion.clone()
-    wanted[:, :EXPRESSION_SIZE] = 0
-    closed = wanted.clone()
+    source, marks = F.interpolate(batch.source, size=256, mode="bilinear"), batch.source_landmarks * 4
+    closed = batch.source_motion.clone()
+    closed[:, :EXPRESSION_SIZE] = 0
+    wanted = closed.clone()
     wanted[:, ACTIONS.index("jawOpen")] = 0.5
-    reenactor = build_reenactor("landmark_warp")
-    result = reenactor(batch.source, closed, batch.source_landmarks, wanted)
-    goal = rig.moved_landmarks(batch.source_landmarks, closed, wanted, 64)
+    result = build_reenactor("landmark_warp")(source, closed, marks, wanted)
+    goal = rig.moved_landmarks(marks, closed, wanted, 256)
     for index in range(len(goal)):
-        chin, there = batch.source_landmarks[index, 8], goal[index, 8]
-        assert there[1] - chin[1] > 2
-        column, row = (there - 0.5).round().int().clamp(0, 63).tolist()
-        assert torch.allclose(result.flow[index, :, row, column], chin - there, atol=0.8)
-        lips = goal[index, 60:68].mean(0).int().tolist()
-        inside = result.image[index, :, lips[1], lips[0]].mean()
-        assert result.mask[index, 0, lips[1], lips[0]] == 1
-        assert inside < batch.source[index, :, lips[1] - 12 : lips[1] + 12, lips[0]].mean()
-    forged = blend(batch.source, result)
-    assert torch.equal(forged[..., :3, :], batch.source[..., :3, :])
+        chin, there = marks[index, 8], goal[index, 8]
+        assert there[1] - chin[1] > 6
+        column, row = there.int().tolist()
+        assert torch.allclose(result.flow[index, :, row, column], chin - there, atol=1)
+        column, row = goal[index, 60:68].mean(0).int().tolist()
+        assert result.mask[index, 0, row, column] == 1
+        assert result.image[index, :, row, column].mean() < 0.7 * source[index, :, row - 40 : row, column].mean()
+    assert torch.equal(blend(source, result)[..., :8, :], source[..., :8, :])
 
 
 def test_the_flow_is_affine_between_the_points_and_dies_away() -> None:
@@ -193,12 +191,13 @@ def test_the_flow_is_affine_between_the_points_and_dies_away() -> None:
     rows, columns = np.mgrid[:64, :64] + 0.5
     place = np.stack([columns, rows], -1)
     truth = (place - 32) @ turn.T + (33, 31.5) - place
-    assert np.abs(truth[20:44, 20:44]).max() > 1
-    assert np.allclose(flow[20:44, 20:44], truth[20:44, 20:44], atol=1e-5)
-    furthest = 1.3 * np.abs(np.concatenate([here, there]) - (here.min(0) + here.max(0)) / 2).max()
-    assert not flow[np.linalg.norm(place - 32, axis=-1) > furthest + 1.5].any()
+    assert np.abs(truth[25:39, 25:39]).max() > 0.5
+    assert np.allclose(flow[25:39, 25:39], truth[25:39, 25:39], atol=1e-5)
+    furthest = np.linalg.norm(np.concatenate([here, there]) - (here.min(0) + here.max(0)) / 2, axis=1).max()
+    beyond = np.linalg.norm(place - (here.min(0) + here.max(0)) / 2, axis=-1) > 1.5 * furthest
+    assert beyond.any() and not flow[beyond].any()
     marks = np.array([(10.5, 9.5), (40.5, 30.5), (25.5, 50.5)])
-    moved = marks + np.array([(1, 0), (0, 2), (-1, 1)])
+    moved = marks + np.array([(1.0, 0.0), (0.0, 2.0), (-1.0, 1.0)])
     flow = piecewise_affine_flow(moved, marks, (64, 64), reach=0.3)
     for mark, other in zip(marks, moved, strict=True):
         assert np.allclose(flow[int(mark[1]), int(mark[0])], other - mark, atol=1e-5)

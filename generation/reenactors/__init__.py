@@ -10,7 +10,8 @@ A reenactor is an `nn.Module` called as
 
 It does its work in two steps, so that a source is looked at once for many frames: `encode(source, source_motion,
 source_landmarks)` gives features, a list of tensors (B, ...), and `decode(source, features, source_motion,
-wanted_motion)` the frame.
+wanted_motion)` the frame. A family with an objective of its own has `training_terms(batch)`, the weighted terms of its
+loss by name. A family without parameters is not trained.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Origin: this project, after the shared encoder and per-person decoders of the first deep fakes (faceswap; DeepFaceLab,
 arXiv 2005.05535). Here one decoder serves everybody: a code of the source's identity and the motions modulate it (FiLM,
 arXiv 1709.07871), and position features in the face's own frame say where it is. Nothing is warped and no skip leads
-past the bottleneck, so the face inside the mask is synthesised as a whole.
+past the bottleneck, whose grid holds features and the source's mean colours, so the face inside the mask is synthesised
+as a whole.
 
 Input: images in [0, 1] of any size. The network works at `size` pixels, 64 or 128 in the presets; another input is
 resized to it, and the face that comes out resized back. Output: see `Reenactment`; `flow` is 0, as nothing is warped.
@@ -67,16 +68,18 @@ class Autoencoder(nn.Module):
         self.head = Readout(widths[0], 4 * (3 + 1))
 
     def encode(self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor) -> list[Tensor]:
-        """The bottleneck (B, bottleneck, h, w) and the identity's code (B, identity): all that passes of a source."""
+        """All that passes of a source: the bottleneck (B, bottleneck, h, w), its colours (B, 3, h, w), and the
+        identity's code (B, identity)."""
         small = _resized(source, (self.options.size, self.options.size))
         features = self.encoder(F.pixel_unshuffle(small, 2))
-        return [self.squeeze(features), self.identity(features.mean(dim=(-2, -1)))]
+        colours = F.adaptive_avg_pool2d(small, (features.shape[-2], features.shape[-1]))
+        return [self.squeeze(features), colours, self.identity(features.mean(dim=(-2, -1)))]
 
     def decode(
         self, source: Tensor, features: list[Tensor], source_motion: Tensor, wanted_motion: Tensor
     ) -> Reenactment:
         """The wanted frame from `encode`'s features; of `source` only the size is taken."""
-        code, identity = features
+        code, colours, identity = features
         motions = torch.cat([source_motion, wanted_motion - source_motion, identity], dim=1)
         condition, pose = self.condition(motions), wanted_motion[:, EXPRESSION_SIZE:]
 
@@ -88,9 +91,11 @@ class Autoencoder(nn.Module):
             x = x + block(placed(x), condition)
         for block in self.up:
             x = block(placed(F.interpolate(x, scale_factor=2.0, mode="nearest")), condition)
-        face = torch.sigmoid(F.pixel_shuffle(self.head(x).float(), 2))
-        face = _resized(face, (source.shape[-2], source.shape[-1])).clamp(0, 1)
-        return Reenactment(face[:, :3], face[:, 3:], face.new_zeros(len(face), 2, *face.shape[-2:]))
+        drawn = F.pixel_shuffle(self.head(x).float(), 2)
+        face = drawn[:, :3] + F.interpolate(colours, size=drawn.shape[-2:], mode="bilinear")
+        frame = torch.cat([face.clamp(0, 1), torch.sigmoid(drawn[:, 3:])], dim=1)
+        frame = _resized(frame, (source.shape[-2], source.shape[-1]))
+        return Reenactment(frame[:, :3], frame[:, 3:], frame.new_zeros(len(frame), 2, *frame.shape[-2:]))
 
     def forward(
         self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor, wanted_motion: Tensor

@@ -34,7 +34,7 @@ from generation.reenactors.warp import PLACES, Modulated, plain, position_featur
 _WAVES = 4
 """Octaves of the time's sines and cosines."""
 
-_CHANGED, _MATCHING, _MASK = 10.0, 8.0, 0.04
+_CHANGED, _MATCHING, _MASK = 30.0, 4.0, 0.04
 """Weights of the objective: how much more a changed pixel counts; of flow matching; of the mask's cross-entropy."""
 
 

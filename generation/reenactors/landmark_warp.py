@@ -38,11 +38,11 @@ _FRACTION_BITS = 4
 
 @dataclass(frozen=True)
 class LandmarkWarpOptions:
-    """reach: how far beyond the face's own points the warp dies away, as a share of their distance from its centre.
+    """reach: how far beyond the face's own points the warp dies away, as a share of the distance of the outmost.
     least: pixels that move less than this share of the image's size stay as they are. margin: how far the mask reaches
     beyond the face, as a share of the size. paint: brightness of the inside of a mouth, as a share of the lips'."""
 
-    reach: float = 0.35
+    reach: float = 0.2
     least: float = 0.004
     margin: float = 0.03
     paint: float = 0.3
@@ -117,13 +117,14 @@ def piecewise_affine_flow(here: np.ndarray, there: np.ndarray, shape: tuple[int,
 
     here, there: np.ndarray  # (N, 2) pixels, points of the source and where they are to lie
     Affine on each triangle of the Delaunay triangulation of `there` with a ring around the face and the border of the
-    image, where nothing moves; the ring lies further from the middle of `here` than its furthest points, by `reach`.
+    image, where nothing moves; the ring has the proportions of `here` and lies beyond all points by `reach`.
     """
     height, width = shape
-    centre = (here.min(0) + here.max(0)) / 2
+    reached = np.concatenate([here, there])
+    centre, half = (here.min(0) + here.max(0)) / 2, np.ptp(here, axis=0) / 2
     angle = np.arange(24) * (2 * np.pi / 24)
-    radius = (1 + reach) * np.abs(np.concatenate([here, there]) - centre).max(0)
-    ring = centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outmost = np.linalg.norm((reached - centre) / half, axis=1).max()
+    ring = centre + (1 + reach) * outmost * half * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     across, down = np.linspace(0, width, 5), np.linspace(0, height, 5)
     border = [(x, y) for x in across for y in down if x in (0, width) or y in (0, height)]
     still = np.concatenate([ring, border])
