@@ -78,7 +78,8 @@ class AdversarialLoss:
                 with torch.no_grad():
                     wanted, _ = self.discriminator(real)
             matching = [F.l1_loss(found, goal) for found, goal in zip(hidden, wanted, strict=True)]
-            return FEATURE_MATCHING * torch.stack(matching).mean() - odds.mean()
+            loss: Tensor = FEATURE_MATCHING * torch.stack(matching).mean() - odds.mean()
+            return loss
 
     def _learn(self, forgery: Tensor, real: Tensor) -> None:
         self.discriminator.train()

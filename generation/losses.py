@@ -22,6 +22,12 @@ def changed_region(source: Tensor, target: Tensor, least: float = CHANGED) -> Te
     return (source - target).abs().mean(dim=1, keepdim=True) > least
 
 
+def eye_distance(landmarks: Tensor) -> Tensor:  # (B, 68, 2) -> (B,)
+    """Distance between the centres of the two eyes, in pixels."""
+    between: Tensor = landmarks[:, 36:42].mean(dim=1) - landmarks[:, 42:48].mean(dim=1)
+    return between.square().sum(dim=1).sqrt()
+
+
 def eyes_mouth_region(landmarks: Tensor, size: tuple[int, int], reach: float = 0.2) -> Tensor:
     """Where an expression is read: an ellipse around each eye and around the mouth.
 
@@ -30,7 +36,7 @@ def eyes_mouth_region(landmarks: Tensor, size: tuple[int, int], reach: float = 0
     (B, 1, H, W) bool.
     """
     parts = [landmarks[:, part] for part in (slice(36, 42), slice(42, 48), slice(48, 68))]
-    eyes = torch.linalg.vector_norm(parts[0].mean(dim=1) - parts[1].mean(dim=1), dim=1)
+    eyes = eye_distance(landmarks)
     low = torch.stack([part.amin(dim=1) for part in parts], dim=1)  # (B, 3, 2)
     high = torch.stack([part.amax(dim=1) for part in parts], dim=1)
     centre, radius = (low + high) / 2, (high - low) / 2 + reach * eyes.clamp_min(1)[:, None, None]
@@ -38,7 +44,8 @@ def eyes_mouth_region(landmarks: Tensor, size: tuple[int, int], reach: float = 0
     y = torch.arange(size[0], device=landmarks.device) + 0.5
     across = ((x - centre[..., :1]) / radius[..., :1]).square()[:, :, None]  # (B, 3, 1, W)
     down = ((y - centre[..., 1:]) / radius[..., 1:]).square()[..., None]
-    return (across + down < 1).any(dim=1, keepdim=True)
+    inside: Tensor = across + down < 1
+    return inside.any(dim=1, keepdim=True)
 
 
 def reconstruction(result: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class PerceptualNetwork(nn.Module):
 def _centres(heatmaps: Tensor) -> Tensor:  # (B, K, h, w) -> (B, K, 2) in [0, 1]
     """Expected (x, y) of each map's softmax (soft-argmax, arXiv 1711.08229)."""
     height, width = heatmaps.shape[-2:]
-    share = heatmaps.flatten(2).softmax(dim=2).unflatten(2, (height, width))
+    share = heatmaps.flatten(2).softmax(dim=2).view(heatmaps.shape)
     x = (torch.arange(width, device=heatmaps.device) + 0.5) / width
     y = (torch.arange(height, device=heatmaps.device) + 0.5) / height
     return torch.stack([share.sum(dim=2) @ x, share.sum(dim=3) @ y], dim=-1)

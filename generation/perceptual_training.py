@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.functional.classification import binary_auroc
 
+from generation.losses import eye_distance
 from generation.motion import mirror
 from generation.pairs import MIRRORED_LANDMARKS, recoloured
 from generation.perceptual import IDENTITY_SIZE, PerceptualNetwork, Reading
@@ -39,12 +40,6 @@ class Sample(NamedTuple):
     landmarks: Tensor
     expression: Tensor
     person: Tensor
-
-
-def eye_distance(landmarks: Tensor) -> Tensor:  # (B, 68, 2) -> (B,)
-    """Distance between the centres of the two eyes, in pixels."""
-    between = landmarks[:, 36:42].mean(dim=1) - landmarks[:, 42:48].mean(dim=1)
-    return torch.linalg.vector_norm(between, dim=1)
 
 
 def resized(sample: Sample, size: int) -> Sample:
@@ -253,7 +248,7 @@ def judge(network: PerceptualNetwork, sample: Sample) -> dict[str, float]:
     """
     training = network.training
     network.eval()
-    parts = [Reading(*(value.float() for value in network(image))) for image in sample.image.split(64)]
+    parts = [Reading(*(value.float() for value in network(image))) for image in torch.split(sample.image, 64)]
     network.train(training)
     reading = Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
     truth, count = sample.expression, len(sample.image)

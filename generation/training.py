@@ -183,8 +183,8 @@ def noisy_landmarks(landmarks: Tensor, spread: float, seed: int) -> Tensor:  # (
     generator = torch.Generator().manual_seed(seed)
     common = torch.randn(len(landmarks), 1, 2, generator=generator)
     alone = torch.randn(landmarks.shape, generator=generator)
-    eyes = torch.linalg.vector_norm(landmarks[:, 36:42].mean(dim=1) - landmarks[:, 42:48].mean(dim=1), dim=1)
-    return landmarks + ((common + alone) / 2**0.5).to(landmarks) * (spread * eyes)[:, None, None]
+    error: Tensor = ((common + alone) / 2**0.5).to(landmarks)
+    return landmarks + error * (spread * losses.eye_distance(landmarks))[:, None, None]
 
 
 def one_cycle(step: int, total: int, warm: float = 0.05) -> float:

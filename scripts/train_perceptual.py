@@ -28,7 +28,7 @@ class TrainPerceptualConfig:
     """Everything but the faces."""
 
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    steps: int = 600
+    steps: int = 900
     steps_per_epoch: int = 100
     batch: int = 64
     learning_rate: float = 4e-3
