@@ -121,7 +121,7 @@ class ReenactorTrainer(pl.LightningModule):
         result: Reenactment = call(batch.source, batch.source_motion, landmarks, batch.wanted_motion)
         terms = self.terms(batch, result)
         if own is not None:
-            return own(batch) | {"evasion": terms["evasion"]}
+            return {**own(batch), "evasion": terms["evasion"]}
         if self._adversary is not None and takes_part(self.global_step, self.total_steps):
             forgery = blend(batch.source, result)
             terms["adversarial"] = self.weights.adversarial * self._adversary(forgery, batch.target)

@@ -178,7 +178,7 @@ def _frames(runner: Any, faces: Faces) -> Callable[[], int]:
     source, motion = faces.image[:1].float() / 255, faces.motion
     with torch.inference_mode():
         features = runner.encode(source, motion[:1], faces.landmarks[:1])
-    wanted = itertools.cycle(motion[1:8].split(1))
+    wanted = itertools.cycle(torch.chunk(motion[1:8], 7))
 
     @torch.inference_mode()
     def work() -> int:
@@ -275,7 +275,8 @@ HEAVY = ("families",)
 @entry("benchmark")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     only = [config.only] if isinstance(config.only, str) else config.only
-    settings = replace(configure(BenchmarkConfig, {**config, "only": only}), folder=folder)
+    given = {str(key): value for key, value in config.items()}
+    settings = replace(configure(BenchmarkConfig, {**given, "only": only}), folder=folder)
     names = settings.only or tuple(name for name in BENCHMARKS if name not in HEAVY)
     for name in names:
         if name not in BENCHMARKS:

@@ -37,7 +37,7 @@ class ExportConfig:
     seed: int = 0
 
 
-def parity(reenactor: torch.nn.Module, exported: OnnxReenactor, size: int, seed: int) -> float:
+def parity(reenactor: Any, exported: OnnxReenactor, size: int, seed: int) -> float:
     """The largest difference of image and mask between the two, over 8 expressions of a synthetic person."""
     bank = expression_bank(9, seed)
     frames = Renderer(size).render(sample_person(seed, 0), sample_scene(seed, 0, 0), bank)
@@ -48,7 +48,7 @@ def parity(reenactor: torch.nn.Module, exported: OnnxReenactor, size: int, seed:
     worst = 0.0
     with torch.no_grad():
         features, other = reenactor.encode(source, own, landmarks), exported.encode(source, own, landmarks)
-        for wanted in motion[1:].split(1):
+        for wanted in torch.chunk(motion[1:], len(motion) - 1):
             one = reenactor.decode(source, features, own, wanted)
             two = exported.decode(source, other, own, wanted)
             worst = max(worst, *(float((a - b).abs().max()) for a, b in zip(one[:2], two[:2], strict=True)))

@@ -21,12 +21,11 @@ from generation.faces.landmarks import FaceReader
 from generation.forge import Swaps, draw_swaps, reenact
 from generation.pairs import check_splits
 from generation.records import Faces, UserError, load, write_beside
-from generation.reenactors import load_reenactor
+from generation.reenactors import load_reenactor, shipped
 from scripts.clip_quality import NOTHING, ClipQuality, clip_quality, judge_clips, real_pairs
 from scripts.data import apart_from_data, prepare
 from scripts.door import configure, entry, say
 from scripts.quality import told
-from scripts.red_team import shipped
 
 
 @dataclass(frozen=True)

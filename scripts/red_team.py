@@ -215,8 +215,8 @@ class RedTeam:
         images = self._test.image[swaps.source], forged.image, self._test.image[swaps.target]
         source, result, target = (image.float() / 255 for image in images)
         visible = metrics.visible_change(source, target)
-        landmarks = (self._test.landmarks[rows] for rows in (swaps.source, swaps.target))
-        background = metrics.background(*landmarks, source.shape[-1])
+        landmarks = self._test.landmarks
+        background = metrics.background(landmarks[swaps.source], landmarks[swaps.target], source.shape[-1])
         found = {
             "swaps": len(forged),
             "visible": int(visible.sum()),

@@ -115,7 +115,7 @@ def _squares(points: Tensor, scale: Tensor, grid: Tensor) -> Tensor:
     flat = grid.reshape(-1, 2)
     squares = points.square().sum(2)[..., None] + flat.square().sum(1) - 2 * points @ flat.T
     squares = squares.clamp_min(0) / scale.clamp_min(0.05).square()[:, None, None]
-    return squares.unflatten(2, grid.shape[:2])
+    return squares.reshape(len(points), points.shape[1], *grid.shape[:2])
 
 
 _HEAT, _REACH, _FAR = 0.08, 0.12, 4.5
