@@ -45,7 +45,7 @@ def confusion(made_by: ArrayLike, logits: ArrayLike) -> NDArray[np.float64]:
     totals = counts.sum(axis=1, keepdims=True)
     if not totals.all():
         raise UserError(f"attribution: there is no forgery of reenactor number {int(totals.argmin())}")
-    return counts / totals
+    return np.asarray(counts / totals)
 
 
 class _Steps(Dataset[Batch]):
@@ -86,7 +86,7 @@ class AttributionData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         images, makers = self.held("validation")
-        parts = zip(images.split(AT_ONCE), makers.split(AT_ONCE), strict=True)
+        parts = zip(torch.split(images, AT_ONCE), torch.split(makers, AT_ONCE), strict=True)
         batches = [Batch(part.float() / 255, made_by) for part, made_by in parts]
         return DataLoader(batches, batch_size=None, shuffle=False)  # type: ignore[arg-type]
 

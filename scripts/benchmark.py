@@ -13,12 +13,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detection.data import AT_ONCE
 from detection.degradations import Degrade
@@ -34,6 +35,7 @@ from generation.forge import Swaps, reenact
 from generation.pairs import PairsData
 from generation.records import Faces, UserError, load, shared_folder
 from generation.reenactors import build_reenactor
+from generation.reenactors.onnx import OnnxReenactor, export_onnx
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.door import configure, entry, say
 from scripts.families import FamiliesConfig, compare_families, synthetic_faces, table
@@ -41,8 +43,14 @@ from scripts.families import FamiliesConfig, compare_families, synthetic_faces, 
 Figure = tuple[str, float, str, dict[str, Any]]
 """Name, value, unit, configuration."""
 
-WARP = {64: (32, 64, 96), 128: (24, 48, 72, 96)}
-"""Widths of the two presets of `warp`."""
+WARP = {64: "warp_64", 128: "warp_s"}
+"""The preset of `warp` for each size."""
+
+
+def preset(name: str) -> torch.nn.Module:
+    """A fresh reenactor with the options of `conf/reenactor/<name>.yaml`."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(str(resources.files("conf") / "reenactor" / f"{name}.yaml")))
+    return build_reenactor(config["name"], config["options"])
 
 
 @dataclass(frozen=True)
@@ -116,24 +124,26 @@ def _render_times(faces: FacesConfig, workers: int) -> list[tuple[float, int]]:
 
 def train_generator(config: BenchmarkConfig) -> Iterator[Figure]:
     """A whole training step of warp: batch, forward, losses, backward, optimiser."""
-    for size in WARP:
+    for size, name in WARP.items():
         data = PairsData(some_faces(size), batch=32, steps_per_epoch=10_000, seed=0, validation_pairs=8)
         for precision, suffix in (("bf16-mixed", ""), ("32-true", "_fp32")):
-            step = _generator_step(size, data, bf16=precision == "bf16-mixed")
-            about = {"batch": 32, "precision": precision}
+            step = _generator_step(name, data, bf16=precision == "bf16-mixed")
+            about = {"batch": 32, "precision": precision, "preset": name}
             yield f"train_warp_{size}{suffix}", rate(step, config.seconds), "images/s", about
+    data = PairsData(some_faces(256), batch=8, steps_per_epoch=10_000, seed=0, validation_pairs=8)
+    step = _generator_step("warp_s", data, bf16=True)
+    yield "train_warp_s_256", rate(step, config.seconds), "images/s", {"batch": 8, "precision": "bf16-mixed"}
 
 
-def _generator_step(size: int, data: PairsData, bf16: bool) -> Callable[[], int]:
-    module = ReenactorTrainer(build_reenactor("warp", {"widths": WARP[size]}), 1000, 1e-3, LossWeights())
+def _generator_step(name: str, data: PairsData, bf16: bool) -> Callable[[], int]:
+    module = ReenactorTrainer(preset(name), 1000, 1e-3, LossWeights())
     optimizer = module.configure_optimizers()["optimizer"]
     batches = iter(data.train_dataloader())
 
     def step() -> int:
         batch = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            result = module.network(batch.source, batch.source_motion, batch.source_landmarks, batch.wanted_motion)
-            loss = torch.stack(list(module.terms(batch, result).values())).sum()
+            loss = torch.stack(list(module.training_terms(batch).values())).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -143,17 +153,39 @@ def _generator_step(size: int, data: PairsData, bf16: bool) -> Callable[[], int]
 
 
 def reenact_speed(config: BenchmarkConfig) -> Iterator[Figure]:
-    """Forging: encode, decode, blend, 8 bits."""
-    for size, widths in WARP.items():
+    """Forging (encode, decode, blend, 8 bits); and one frame after the other of a source that was encoded once."""
+    for size, name in WARP.items():
         faces = some_faces(size)
         rows = np.arange(len(faces))
-        reenactor = build_reenactor("warp", {"widths": widths}).eval()
+        reenactor = preset(name).eval()
         swaps = Swaps(rows, np.roll(rows, 8), rows)
 
         def work(reenactor: torch.nn.Module = reenactor, faces: Faces = faces, swaps: Swaps = swaps) -> int:
             return len(reenact(reenactor, faces, swaps)[0])
 
         yield f"reenact_{size}", rate(work, config.seconds), "images/s", {"batch": 64}
+    faces = some_faces(256)
+    reenactor = preset("warp_s").eval()
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(reenactor, 256, Path(folder))
+        exported = OnnxReenactor(Path(folder), config.workers)
+        for suffix, runner in (("", reenactor), ("_onnx", exported)):
+            seconds = 1 / rate(_frames(runner, faces), config.seconds)
+            yield f"reenact_warp_s_256{suffix}", 1000 * seconds, "ms", {"batch": 1, "source": "encoded once"}
+
+
+def _frames(runner: Any, faces: Faces) -> Callable[[], int]:
+    source, motion = faces.image[:1].float() / 255, faces.motion
+    with torch.inference_mode():
+        features = runner.encode(source, motion[:1], faces.landmarks[:1])
+    wanted = itertools.cycle(motion[1:8].split(1))
+
+    @torch.inference_mode()
+    def work() -> int:
+        runner.decode(source, features, motion[:1], next(wanted))
+        return 1
+
+    return work
 
 
 def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
@@ -243,7 +275,7 @@ HEAVY = ("families",)
 @entry("benchmark")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     only = [config.only] if isinstance(config.only, str) else config.only
-    settings = replace(configure(BenchmarkConfig, {**config, "only": only}), folder=folder)
+    settings = replace(configure(BenchmarkConfig, {**dict(config), "only": only}), folder=folder)
     names = settings.only or tuple(name for name in BENCHMARKS if name not in HEAVY)
     for name in names:
         if name not in BENCHMARKS:

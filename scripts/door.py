@@ -200,7 +200,7 @@ def entry(name: str) -> Callable[[Work], Callable[[], None]]:
 
 
 def _commas_as_list(argument: str) -> str:
-    """`key=a,b`, which Hydra keeps for several runs (`--multirun`), as `key=[a,b]`."""
+    """`key=a,b`, which Hydra keeps for several runs (`--multirun`), as `key=[a,b]`; a sentence with commas as text."""
     try:
         override = OverridesParser.create().parse_override(argument)
     except HydraException:
@@ -208,6 +208,8 @@ def _commas_as_list(argument: str) -> str:
     if override.value_type is not ValueType.SIMPLE_CHOICE_SWEEP:
         return argument
     key, _, value = argument.partition("=")
+    if ", " in value:
+        return f"{key}={json.dumps(value, ensure_ascii=False)}"
     return f"{key}=[{value}]"
 
 

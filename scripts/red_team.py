@@ -215,14 +215,15 @@ class RedTeam:
         images = self._test.image[swaps.source], forged.image, self._test.image[swaps.target]
         source, result, target = (image.float() / 255 for image in images)
         visible = metrics.visible_change(source, target)
-        sums = metrics.changed_sums(source, result, target)
+        landmarks = (self._test.landmarks[rows] for rows in (swaps.source, swaps.target))
+        background = metrics.background(*landmarks, source.shape[-1])
         found = {
             "swaps": len(forged),
             "visible": int(visible.sum()),
-            "changed_l1_ratio": metrics.changed_l1_ratio(sums),
+            "changed_l1_ratio": metrics.changed_l1_ratio(metrics.changed_sums(source, result, target)),
             "psnr": metrics.mean(metrics.psnr(result, target)),
             "ssim": metrics.mean(metrics.ssim(metrics.ssim_map(result, target))),
-            "background_l1": metrics.background_l1(sums),
+            "background_l1": metrics.mean(metrics.background_l1(source, result, background)),
         }
         if not (expression and self.config.judged) or self._reader is None:
             return found

@@ -212,6 +212,13 @@ def test_commas_make_a_list(command: list[str], tmp_path: Path) -> None:
     }
 
 
+def test_a_sentence_with_commas_stays_text(command: list[str], tmp_path: Path) -> None:
+    done = run(command, tmp_path, "must=1", "hydra.run.dir=here", "group.inside=signed, for research", "group.other=1")
+    assert done.returncode == 0, done.stderr
+    group = json.loads((tmp_path / "here" / "summary.json").read_text())["config"]["group"]
+    assert group == {"inside": "signed, for research", "other": 1}
+
+
 def test_the_default_folder(command: list[str], tmp_path: Path) -> None:
     assert run(command, tmp_path, "must=1").returncode == 0
     assert len(list((tmp_path / "runs" / "tiny").glob("*/summary.json"))) == 1

@@ -15,6 +15,7 @@ from generation.metrics.perceptual import Lpips
 from generation.metrics.pixels import (
     FOREHEAD,
     VISIBLE_SHARE,
+    background,
     background_l1,
     changed_l1_ratio,
     changed_sums,
@@ -43,6 +44,7 @@ __all__ = [
     "akd_256",
     "akd_iod",
     "apd",
+    "background",
     "background_l1",
     "changed_l1_ratio",
     "changed_region",

@@ -141,7 +141,7 @@ class Panel:
             **dict.fromkeys(("l1", "psnr", "ssim"), frame),
             **{f"{name}_face": frame + face for name in ("l1", "psnr", "ssim")},
             **{f"{name}_changed": frame + changed for name in ("l1", "psnr", "ssim")},
-            "background_l1": "no judge: against the source, all pixels outside the changed region of all swaps",
+            "background_l1": "no judge: against the source, pixels outside the faces of source and target",
             "aed": f"{reader}: mean |difference| of 51 actions in [0, 1], forgery against exact target",
             "aed_truth": f"{reader}: mean |reading - wanted| of 39 actions in [0, 1], the wanted ones known",
             "nearer_wanted": f"{reader}: L2 of 51 actions",

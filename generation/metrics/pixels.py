@@ -95,18 +95,13 @@ def ssim(similarity: Tensor, region: Tensor | None = None) -> Tensor:  # (N,)
     return region_mean(similarity, None if region is None else region[..., _WINDOW:-_WINDOW, _WINDOW:-_WINDOW])
 
 
-def changed_sums(source: Tensor, result: Tensor, target: Tensor) -> Tensor:  # (4,) float64
-    """What `changed_l1_ratio` and `background_l1` are made of, to be added up over batches.
-
-    Sums over channels and pixels: |result - target| and |source - target| in the changed region, |result - source|
-    outside of it, and how many values lie outside.
-    """
+def changed_sums(source: Tensor, result: Tensor, target: Tensor) -> Tensor:  # (2,) float64
+    """What `changed_l1_ratio` is made of, to be added up over batches: the sums over channels and changed pixels of
+    |result - target| and of |source - target|."""
     changed = changed_region(source, target)
     parts = (
         ((result - target).abs() * changed).sum(dtype=torch.float64),
         ((source - target).abs() * changed).sum(dtype=torch.float64),
-        ((result - source).abs() * ~changed).sum(dtype=torch.float64),
-        source.shape[1] * (~changed).sum(dtype=torch.float64),
     )
     return torch.stack(parts)
 
@@ -120,8 +115,12 @@ def changed_l1_ratio(sums: Tensor) -> float | None:
     return float(sums[0] / sums[1]) if sums[1] > 0 else None
 
 
-def background_l1(sums: Tensor) -> float:
-    """What leaks into pixels that should stay: mean |result - source| over channels and all pixels outside the changed
-    region, from `changed_sums` of all swaps. 0 is perfect; so is a set where every pixel changes.
-    """
-    return float(sums[2] / sums[3].clamp_min(1))
+def background(source_landmarks: Tensor, target_landmarks: Tensor, size: int) -> Tensor:  # -> (N, 1, size, size) bool
+    """Pixels that lie neither in the source's `face_region` nor in the target's."""
+    return ~(face_region(source_landmarks, size) | face_region(target_landmarks, size))
+
+
+def background_l1(source: Tensor, result: Tensor, background: Tensor) -> Tensor:  # (N,)
+    """What leaks out of the face: mean |result - source| over channels and the pixels of `background`. 0 is a copy; an
+    exact target has a little, for neck and ears move with the jaw."""
+    return region_mean((result - source).abs(), background)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from generation.losses import changed_region
 from generation.metrics.pixels import (
+    background,
     background_l1,
     changed_l1_ratio,
     changed_sums,
@@ -59,7 +60,7 @@ def pixel_quality(swaps: SwapImages) -> dict[str, float | None]:
     region, but in `changed_l1_ratio` all.
     """
     frames: list[Tensor] = []
-    sums = torch.zeros(4, dtype=torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64)
     for start in range(0, len(swaps), _BATCH):
         part = swaps.select(slice(start, start + _BATCH))
         source, result, target = part.source / 255, part.result / 255, part.target / 255
@@ -70,12 +71,13 @@ def pixel_quality(swaps: SwapImages) -> dict[str, float | None]:
             *(l1(result, target, region) for region in regions),
             *(psnr(result, target, region) for region in regions),
             *(ssim(similarity, region) for region in regions),
+            background_l1(source, result, background(part.source_landmarks, part.target_landmarks, source.shape[-1])),
         ]
         frames.append(torch.stack(values))
         sums += changed_sums(source, result, target)
     names = [f"{metric}{region}" for metric in ("l1", "psnr", "ssim") for region in ("", "_face", "_changed")]
+    names.append("background_l1")
     return {
         "changed_l1_ratio": changed_l1_ratio(sums),
         **{name: mean(values) for name, values in zip(names, torch.cat(frames, dim=1), strict=True)},
-        "background_l1": background_l1(sums),
     }

@@ -95,8 +95,7 @@ class LandmarkWarp(nn.Module):
         width = 2 * max(1, round(self.options.margin * side)) + 1
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
         outline = _polygon(cv2.convexHull(np.concatenate([here, there]).astype(np.float32))[:, 0], moves.shape)
-        mask: np.ndarray = cv2.dilate(moves.astype(np.uint8) * 255, brush) & cv2.dilate(outline, brush)
-        return mask
+        return np.asarray(cv2.bitwise_and(cv2.dilate(moves.astype(np.uint8) * 255, brush), cv2.dilate(outline, brush)))
 
     def _painted(self, image: np.ndarray, flow: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
         """The warped image, with paint in as much of the mouth as opens: (H, W, 3) uint8."""
@@ -131,7 +130,7 @@ def piecewise_affine_flow(here: np.ndarray, there: np.ndarray, shape: tuple[int,
     offsets = np.concatenate([here - there, np.zeros_like(still)])
     rows, columns = np.mgrid[:height, :width] + 0.5
     flow = LinearNDInterpolator(np.concatenate([there, still]), offsets, fill_value=0)(columns, rows)
-    return np.nan_to_num(flow).astype(np.float32)  # NaN on triangles without an area
+    return np.asarray(np.nan_to_num(flow), np.float32)  # NaN on triangles without an area
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:

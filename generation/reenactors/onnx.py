@@ -1,5 +1,5 @@
-"""A warp reenactor as two ONNX graphs, for onnxruntime: `encoder.onnx`, run once for a source, and `frame.onnx`, run for
-every wanted motion. Sampling is 4-D GridSample, so opset 20 and any runtime that has it will do.
+"""A warp reenactor as two ONNX graphs, for onnxruntime: `encoder.onnx`, run once for a source, and `frame.onnx`, run
+for every wanted motion. Sampling is 4-D GridSample, so any runtime with opset 20 will do.
 
 Both are for one size of image and batches of one. Inputs and outputs have the names and meanings of `encode` and
 `decode`; features are `feature_0`, `feature_1`, and so on.
@@ -70,7 +70,7 @@ def export_onnx(reenactor: nn.Module, size: int, folder: Path) -> None:
         _write(_Encoder(reenactor), (source, motion, landmarks), inputs, told, folder / ENCODER)
         inputs = ["source", *told, "source_motion", "wanted_motion"]
         outputs = list(Reenactment._fields)
-        _write(_Frame(reenactor), (source, features, motion, motion), inputs, outputs, folder / FRAME)
+        _write(_Frame(reenactor), (source, features, motion, motion.clone()), inputs, outputs, folder / FRAME)
 
 
 def _write(module: nn.Module, given: tuple[Any, ...], inputs: list[str], outputs: list[str], path: Path) -> None:

