@@ -83,9 +83,11 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
             f"white_box_{weight:g}": team(replace(generator, weights=replace(generator.weights, evasion=weight)))
             for weight in study.evasion
         }
-        panel = stack.enter_context(Panel())
-        for line in panel.absent if study.judged else ():
-            say(line)
+        panel = Panel()
+        if study.judged:
+            stack.enter_context(panel)
+            for line in panel.absent:
+                say(line)
 
         def judge(forged: Faces) -> dict[str, Any]:
             return panel.quality(red.swapped(forged), study.judged)

@@ -28,6 +28,8 @@ from detection.arms_race import CycleOptions
 from generation.forge import forge
 from generation.records import INFO, Faces, UserError, encode_png, load
 from generation.reenactors import load_reenactor
+from scripts.arms_race import ArmsRaceConfig
+from scripts.door import configure
 from scripts.red_team import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,7 +147,6 @@ def test_killed_in_every_phase_it_ends_with_the_same_payoff(race: Path, faces_fo
         (["cycle.round=3"], "cycle.round"),
         (["cycle.rounds=many"], "cycle.rounds=many"),
         (["cycle.disclosure=black_box"], "white_box, scores, decisions, none"),
-        (["cycle.disclosure=scores", "cycle.queries=319"], "cycle.queries=319: one generation of the search asks 320"),
         (["cycle.withheld=frequency"], "cycle.withheld"),
         (["cycle.disclosed=xceptoin"], "xceptoin"),
         (["generator.learning_rate=1e30"], "training stopped at step"),
@@ -203,6 +204,15 @@ def test_ctrl_c_says_how_to_go_on(faces_folder: Path, tmp_path: Path) -> None:
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         CycleOptions(**wrong)
+
+
+@pytest.mark.parametrize(("rounds", "least"), [(1, 320), (2, 320), (4, 960)])
+def test_a_budget_that_pays_for_no_generation_is_named(rounds: int, least: int) -> None:
+    cycle = {"disclosure": "scores", "rounds": rounds, "queries": least - 1}
+    with pytest.raises(UserError, match=f"cycle.queries={least - 1}: one generation of the search asks {least} "):
+        configure(ArmsRaceConfig, {"cycle": cycle})
+    configure(ArmsRaceConfig, {"cycle": cycle | {"queries": least}})
+    configure(ArmsRaceConfig, {"cycle": cycle | {"disclosure": "white_box"}})
 
 
 def test_a_linear_model_on_all_but_the_picture_is_at_chance(faces: Faces, tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
-"""The study of disclosure: every way of disclosing a detector, tiny and real, stopped and gone on with."""
+"""The study of disclosure: every way of disclosing a detector, tiny and real."""
 
 from __future__ import annotations
 
 import io
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +28,13 @@ SETTINGS = [
 NAMES = ["G0", "G1_plain", "white_box_0.03", "scores_40", "decisions_40", "G0_blur"]
 
 
-def command(records: Path, folder: Path, *more: str) -> list[str]:
+def command(records: Path, folder: Path) -> list[str]:
     script = str(ROOT / "scripts" / "disclosure.py")
-    return [sys.executable, script, f"data.records={records}", f"hydra.run.dir={folder}", *SETTINGS, *more]
+    return [sys.executable, script, f"data.records={records}", f"hydra.run.dir={folder}", *SETTINGS]
 
 
-def test_every_disclosure_starts_from_one_g0_and_a_killed_study_goes_on(faces_folder: Path, tmp_path: Path) -> None:
+def test_every_disclosure_starts_from_one_g0(faces_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with subprocess.Popen(
-        command(faces_folder, folder), cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
-    ) as started:
-        assert started.stderr is not None
-        assert any(line.startswith("search scores_40 ...") for line in started.stderr)
-        time.sleep(0.1)
-        started.send_signal(signal.SIGKILL)
     done = subprocess.run(
         command(faces_folder, folder), capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path)
     )

@@ -173,8 +173,8 @@ def test_a_search_lowers_the_scores_and_keeps_the_quality(faces: Faces, tmp_path
     test = faces.where(split="test")
     swaps = draw_swaps(test, 40, 0)
     before, _ = reenact(network, test, swaps)
-    options = SearchOptions(population=12, images=4, quality_loss=0.3)
-    evade(network, Oracle([judge], [1.0], "scores", 1200), faces, options, 0, tmp_path / "state")
+    options = SearchOptions(population=8, images=4, quality_loss=0.3)
+    evade(network, Oracle([judge], [1.0], "scores", 480), faces, options, 0, tmp_path / "state")
     after, _ = reenact(network, test, swaps)
     assert score(judge.module, after).mean() < score(judge.module, before).mean() - 0.2
 
