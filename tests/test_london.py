@@ -25,7 +25,7 @@ from generation.faces.alignment import EYE_DISTANCE, EYE_HEIGHT, face_crop
 from generation.faces.landmarks import IBUG_68, FaceReader, landmarker_file, pose_of
 from generation.faces.london import LondonConfig, photo_records
 from generation.motion import ACTIONS, POSE, mirror
-from generation.pairs import _MIRRORED_LANDMARKS
+from generation.pairs import MIRRORED_LANDMARKS
 from generation.records import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +104,7 @@ def test_a_mirrored_photo_gives_the_mirrored_reading(reader: FaceReader, name: s
     one, other = reader.read(photo), reader.read(photo[:, ::-1])
     assert one is not None and other is not None
     assert np.allclose(one.pose, other.pose * (1, -1, -1, -1, 1, 1), atol=0.04)
-    points = other.landmarks[_MIRRORED_LANDMARKS.numpy()] * (-1, 1) + (photo.shape[1], 0)
+    points = other.landmarks[MIRRORED_LANDMARKS.numpy()] * (-1, 1) + (photo.shape[1], 0)
     assert np.abs(one.landmarks - points).max() < 5 and np.abs(one.landmarks - points).mean() < 1.5
     assert np.abs(one.expression - mirror(torch.from_numpy(other.expression)).numpy()).mean() < 0.05
 
