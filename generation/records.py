@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -333,6 +333,16 @@ def _column(table: pa.Table, name: str, width: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(table), *width))
 
 
+_ENCODED = ("image", "mask", "sha256")
+
+
+def _items(table: pa.Table, name: str) -> Iterator[Any]:
+    """A column's values one by one, so that they are not all held twice."""
+    for chunk in table.column(name).chunks:
+        for item in chunk:
+            yield item.as_py()
+
+
 def load(folder: Path, split: str | None = None) -> Faces:
     """Decode a finished set (or one split of it) into memory; every image is checked against its `sha256`.
 
@@ -343,29 +353,29 @@ def load(folder: Path, split: str | None = None) -> Faces:
         table = table.filter(pa.compute.equal(table.column("split"), split))
     if len(table) == 0:
         raise UserError(f"{folder}: no rows" + (f" of the split {split!r}; it has others" if split else ""))
-    images: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    for index, (image, mask, digest) in enumerate(
-        zip(*(table.column(name).to_pylist() for name in ("image", "mask", "sha256")), strict=True)
-    ):
+    images = masks = np.empty(0, np.uint8)
+    for index, (image, mask, digest) in enumerate(zip(*(_items(table, name) for name in _ENCODED), strict=True)):
         where = f"{folder}, row {index}"
         if hashlib.sha256(image["bytes"]).hexdigest() != digest:
             raise UserError(f"{where}: the image does not have the sha256 written beside it; write the records again")
         pixels = decode(image["bytes"], where)
-        if images and pixels.shape != images[0].shape:
-            raise UserError(
-                f"{where}: {pixels.shape[:2]} pixels, the rows before {images[0].shape[:2]}; one size per set"
-            )
-        images.append(pixels)
-        masks.append(np.zeros(pixels.shape[:2], np.uint8) if mask is None else decode(mask["bytes"], where))
+        height, width = pixels.shape[:2]
+        if index == 0:
+            images = np.empty((len(table), 3, height, width), np.uint8)
+            masks = np.zeros((len(table), 1, height, width), np.uint8)
+        if images.shape[2:] != pixels.shape[:2]:
+            raise UserError(f"{where}: {pixels.shape[:2]} pixels, the rows before {images.shape[2:]}; one size per set")
+        images[index] = pixels.transpose(2, 0, 1)
+        if mask is not None:
+            masks[index, 0] = decode(mask["bytes"], where)
     ids = {name: np.asarray(table.column(name).to_pylist()) for name in ("identity", "scene", "clip", "frame", "split")}
     for name in ("source", "driver"):
         made_of = [item or {} for item in table.column(name).to_pylist()]
         ids[f"{name}_clip"] = np.asarray([item.get("clip") or "" for item in made_of])
         ids[f"{name}_frame"] = np.asarray([-1 if item.get("frame") is None else item["frame"] for item in made_of])
     return Faces(
-        image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
-        mask=torch.from_numpy(np.stack(masks))[:, None],
+        image=torch.from_numpy(images),
+        mask=torch.from_numpy(masks),
         expression=_column(table, "expression", (EXPRESSION_SIZE,)),
         pose=_column(table, "pose", (len(POSE),)),
         landmarks=_column(table, "landmarks", (68, 2)),
