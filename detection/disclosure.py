@@ -10,7 +10,10 @@ wins back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from detection import metrics
 from detection.arms_race import WITHHELD, ArmsRace, Red, joined
@@ -44,28 +47,31 @@ class DisclosureStudy(ArmsRace):
         names = ["G1_plain", *white_box, *searches]
         for name in names:
             self._forge(name, 1, name, test_only=True)
-        results: dict[str, Any] = self.journal.run("judge", lambda: self._judged(["G0", *names], judge))
-        return results
+        return self._judged(["G0", *names], judge)
 
     def _judged(self, names: Sequence[str], judge: Callable[[Faces], Quality]) -> dict[str, Any]:
         payoff = self._payoff(names, ["D0", WITHHELD])
-        threshold = self.journal.entries["train D0"]["result"]["threshold"]
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             value, low, high = payoff.cell(name, "D0")
+            forged = self.forged(name).where(split="test")
             found[name] = {
                 "auroc_D0": value,
                 "auroc_D0_interval": [low, high],
                 "auroc_W0": payoff.cell(name, WITHHELD)[0],
-                "passed_D0": float((self._score("D0", name) < threshold).mean()),
+                "passed_D0": self._passed(self._score("D0", name)),
                 "queries": self.queries.get(name, 0),
-                "quality": dict(judge(self.forged(name).where(split="test"))),
+                "quality": self.journal.run(f"judge {name}", partial(judge, forged)),
             }
         worst = max(found.values(), key=lambda one: one["quality"]["changed_l1_ratio"] or 0.0)
-        found["G0_blur"] = self._blurred_like(worst["quality"], threshold, judge)
-        return {"disclosures": found, "threshold_D0": threshold, "withheld": [WITHHELD]}
+        found["G0_blur"] = self.journal.run("judge G0_blur", partial(self._blurred_like, worst["quality"], judge))
+        return {"disclosures": found, "withheld": [WITHHELD]}
 
-    def _blurred_like(self, aim: Quality, threshold: float, judge: Callable[[Faces], Quality]) -> dict[str, Any]:
+    def _passed(self, logits: np.ndarray) -> float:
+        """The share of forgeries that D0 takes for real, at its own threshold."""
+        return float((logits < self.journal.entries["train D0"]["result"]["threshold"]).mean())
+
+    def _blurred_like(self, aim: Quality, judge: Callable[[Faces], Quality]) -> dict[str, Any]:
         sigma = self._blur(aim)["sigma"]
         faces = self._blurred(self.forged("G0").where(split="test"), sigma)
         logits = {name: score(load_detector(self.detector(name)).module, faces.image) for name in ("D0", WITHHELD)}
@@ -74,7 +80,7 @@ class DisclosureStudy(ArmsRace):
         }
         return {
             **aurocs,
-            "passed_D0": float((logits["D0"] < threshold).mean()),
+            "passed_D0": self._passed(logits["D0"]),
             "queries": 0,
             "sigma": sigma,
             "quality": dict(judge(faces)),
