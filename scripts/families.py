@@ -220,5 +220,5 @@ def families_picture(rows: dict[str, np.ndarray], forged: Sequence[str], tile: i
             face = Image.fromarray(image).resize((tile, tile), Image.Resampling.BICUBIC)
             canvas.paste(face, (margin + column * step, top))
     buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG", optimize=True)
+    canvas.quantize(256).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
