@@ -26,7 +26,6 @@ from detection.metrics import summarise
 from detection.pictures import LABEL, number, sample_grid
 from detection.training import DetectorTrainer, choose_threshold, score
 from generation.faces.people import FacesConfig
-from generation.metrics import pixel_quality
 from generation.pairs import Pairs
 from generation.records import Faces, UserError, load, write_beside
 from generation.reenactors import REENACTORS, load_reenactor
@@ -131,7 +130,7 @@ def _forge(
         checkpoint = red.train(name, None, (), (), folder / "training")
         red.forge(checkpoint, name, 0, counts, seed * 1000, folder / "forgeries")
         tested = load(folder / "forgeries", "test")
-        quality = pixel_quality(red.swapped(tested)) | red.quality(tested)
+        quality = red.quality(tested)
         pictures = red.pictures(tested, SHOWN)
     network = load_reenactor(checkpoint)[0]
     about = {

@@ -211,20 +211,9 @@ class RedTeam:
 
     def quality(self, forged: Faces, expression: bool = True) -> dict[str, Any]:
         """What the cycle asks of every reenactor: errors of the pixels, and expressions by MediaPipe alone."""
-        swaps = self._swaps(forged)
-        images = self._test.image[swaps.source], forged.image, self._test.image[swaps.target]
-        source, result, target = (image.float() / 255 for image in images)
-        visible = metrics.visible_change(source, target)
-        landmarks = self._test.landmarks
-        background = metrics.background(landmarks[swaps.source], landmarks[swaps.target], source.shape[-1])
-        found = {
-            "swaps": len(forged),
-            "visible": int(visible.sum()),
-            "changed_l1_ratio": metrics.changed_l1_ratio(metrics.changed_sums(source, result, target)),
-            "psnr": metrics.mean(metrics.psnr(result, target)),
-            "ssim": metrics.mean(metrics.ssim(metrics.ssim_map(result, target))),
-            "background_l1": metrics.mean(metrics.background_l1(source, result, background)),
-        }
+        swaps, images = self._swaps(forged), self.swapped(forged)
+        visible = images.visible()
+        found = {"swaps": len(forged), "visible": int(visible.sum()), **metrics.pixel_quality(images)}
         if not (expression and self.config.judged) or self._reader is None:
             return found
         judged = slice(0, self.config.judged)

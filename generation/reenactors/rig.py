@@ -45,7 +45,7 @@ def measure(people: int = 48) -> dict[str, Tensor]:
     neutral: (POINTS, 3); actions: (52, POINTS, 3); spread: (POINTS, 68), the weights by which a point follows what the
     landmarks around it do
     """
-    from generation.faces.head import EYE, SKIN, load_head
+    from generation.faces.head import SKIN, load_head
     from generation.faces.people import sample_person
 
     head = load_head()
@@ -57,7 +57,7 @@ def measure(people: int = 48) -> dict[str, Tensor]:
         int(ball[np.argmin(np.linalg.norm(head.uv[ball], axis=1) + 9 * (mean[ball, 2] > 0))]) for ball in head.eyes
     ]
     chosen = [*head.landmarks.tolist(), *fronts]
-    free = np.flatnonzero((head.part == SKIN) & (head.face > 0) & (head.mouth < 0.1) & (head.part != EYE))
+    free = np.flatnonzero((head.part == SKIN) & (head.face > 0) & (head.mouth < 0.1))
     while len(chosen) < POINTS:
         apart = np.linalg.norm(mean[free][:, None] - mean[chosen][None], axis=2).min(1)
         chosen.append(int(free[np.argmax(apart)]))
