@@ -103,9 +103,10 @@ def landmark_flow(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
 def mask_truth(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of the mask (B, 1, H, W) in [0, 1] against what changes by half of `CHANGED` or more, widened by
     two pixels in 64."""
-    reach = 2 * max(1, source.shape[-1] // 32) + 1
-    changed = changed_region(source, target, CHANGED / 2).float()
-    truth = F.max_pool2d(changed, reach, stride=1, padding=reach // 2)
+    reach = max(1, source.shape[-1] // 32)
+    truth = changed_region(source, target, CHANGED / 2).float()
+    for across, down in ((reach, 0), (0, reach)):  # a square's maximum is that of its rows' maxima
+        truth = F.max_pool2d(truth, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))
     mask = mask.clamp(1e-4, 1 - 1e-4)
     return -(truth * mask.log() + (1 - truth) * (1 - mask).log()).mean()
 

@@ -140,10 +140,10 @@ def recoloured(image: Tensor, generator: np.random.Generator) -> Tensor:  # (B, 
 
 def recolour(batch: Batch, chosen: Tensor, generator: np.random.Generator) -> Batch:  # chosen: (B,) bool
     """The chosen pairs in other colours, source and target in the same."""
-    both = torch.cat([batch.source, batch.target], dim=-1)
-    both = torch.where(chosen[:, None, None, None], recoloured(both, generator).clamp(0, 1), both)
-    source, target = both.chunk(2, dim=-1)
-    return batch._replace(source=source.contiguous(), target=target.contiguous())
+    both = torch.cat([batch.source[chosen], batch.target[chosen]], dim=-1)
+    source, target = batch.source.clone(), batch.target.clone()
+    source[chosen], target[chosen] = recoloured(both, generator).clamp(0, 1).chunk(2, dim=-1)
+    return batch._replace(source=source, target=target)
 
 
 class _Steps(Dataset[Batch]):

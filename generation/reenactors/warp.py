@@ -2,14 +2,15 @@
 
 Origin: this project, from ideas that the published evidence supports: explicit points supervised by truth and moved in
 the order x = s((x_c + delta) R) + t (PerformRecast, arXiv 2603.19731; see `rig`), a flow made of them with a learned
-residual (MobilePortrait, arXiv 2407.05712), the warp applied at every skip (LIA, arXiv 2203.09043), and a final blend
-of warped and synthesised pixels (TPSMM, arXiv 2203.14367). Motion enters in three ways: as the rig's flow and as heat
-where its points are to lie; through FiLM (arXiv 1709.07871) at every decoder block; and as an atlas, maps in the face's
-own frame that are linear in the motion, as blend shapes are.
+residual (MobilePortrait, arXiv 2407.05712), the warp applied at every skip with an occlusion of its own (LIA, arXiv
+2203.09043), and last blocks that see the warped pixels and add to them (TPSMM, arXiv 2203.14367). Motion enters in
+three ways: as the rig's flow and as heat where its points are to lie; through FiLM (arXiv 1709.07871) at every decoder
+block; and as an atlas, maps in the face's own frame that are linear in the motion, as blend shapes are.
 
-Input: images in [0, 1] of any size divisible by the patch times four (with three widths); presets from 64 to 512
-pixels. Features start at 1 / patch of the image's size, and the last layer's channels are shuffled into patches: a
-patch of 4 costs at 256 pixels what one of 2 costs at 128. Output: see `Reenactment`.
+Input: square images in [0, 1] of any size; presets from 64 to 512 pixels. All work is done in a `Window` round the
+face, and its side is a multiple of the patch times four (with three widths). Features start at 1 / patch of its size,
+and the last layers' channels are shuffled into patches: a patch of 4 costs at 256 pixels what one of 2 costs at 128.
+Output: see `Reenactment`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from generation.motion import EXPRESSION_SIZE, MOTION_SIZE
 from generation.reenactors import rig
 from generation.reenactors.reenactment import Readout, Reenactment
+from generation.reenactors.window import Window
 
 PLACES = 14
 """Channels of `position_features`."""
@@ -33,8 +35,9 @@ ATLAS_REACH, ATLAS_CENTRE = 2.5, 0.7
 
 @dataclass(frozen=True)
 class WarpOptions:
-    """widths: channels at 1/patch of the input's size, at half of that, and so on; blocks: residual blocks at the
-    lowest resolution; atlas: channels of the atlas, and atlas_size its cells across and down."""
+    """window: share of the frame's side that the window has; widths: channels at 1/patch of its size, at half of that,
+    and so on; blocks: residual blocks at the lowest resolution; refine_width: channels of the last blocks, at 2/patch;
+    atlas: channels of the atlas, and atlas_size its cells across and down."""
 
     widths: tuple[int, ...] = (32, 64, 96)
     blocks: int = 2
@@ -42,6 +45,8 @@ class WarpOptions:
     atlas: int = 16
     atlas_size: int = 24
     patch: int = 2
+    refine_width: int = 32
+    window: float = 0.75
 
 
 def pixel_grid(like: Tensor) -> Tensor:  # (H, W, 2)
@@ -57,6 +62,13 @@ def warp_by(image: Tensor, flow: Tensor) -> Tensor:
     """Sample `image` (B, C, H, W) at every pixel's own position plus `flow` (B, 2, H, W) in crop units; borders
     repeat."""
     grid = pixel_grid(image) + flow.permute(0, 2, 3, 1)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def sample(image: Tensor, window: Window, flow: Tensor) -> Tensor:
+    """`warp_by` for the pixels of a window (B, C, side, side) that the flow (B, 2, side, side), in the window's units,
+    leads anywhere in the image."""
+    grid = window.share * (pixel_grid(flow) + flow.permute(0, 2, 3, 1)) + window.centre[:, None, None]
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -131,22 +143,32 @@ class Warp(nn.Module):
         )
         self.atlas = Atlas(options.atlas, options.atlas_size)
         places = PLACES + len(rig.PARTS) + 2 + options.atlas
-        patch = options.patch
-        self.stem = plain(patch**2 * 3 + PLACES + len(rig.PARTS), widths[0])
+        pixels = options.patch**2
+        self.stem = plain(pixels * 3 + PLACES + len(rig.PARTS), widths[0])
         self.down = nn.ModuleList([plain(widths[i], widths[i + 1], stride=2) for i in levels])
         self.middle = nn.ModuleList([Modulated(widths[-1] + places, widths[-1], motion) for _ in range(options.blocks)])
         self.mix = nn.ModuleList([Modulated(widths[i + 1], widths[i], motion) for i in levels])
         self.up = nn.ModuleList([Modulated(2 * widths[i] + places, widths[i], motion) for i in levels])
-        self.flow = nn.ModuleList([Readout(widths[i + 1], 2) for i in levels])
-        self.head = Readout(widths[0], 2 + patch**2 * (3 + 1 + 1))
+        self.flow = nn.ModuleList([Readout(widths[i + 1], 2 + 1) for i in levels])
+        self.last_flow = Readout(widths[0], pixels * 2)
+        finer, fine = options.refine_width // 2, options.refine_width
+        self.finer = nn.Conv2d(widths[0], finer * 4, 1)
+        self.refine = nn.ModuleList([Modulated(finer + pixels // 4 * 3, fine, motion), Modulated(fine, fine, motion)])
+        self.head = Readout(fine, pixels // 4 * (3 + 1 + 1))
+
+    def _window(self, motion: Tensor, image: Tensor) -> Window:
+        unit, size = self.options.patch * 2 ** len(self.down), image.shape[-1]
+        return Window.round_face(motion, round(self.options.window * size / unit) * unit, size)
 
     def encode(self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor) -> list[Tensor]:
-        """Features of the source at every scale, coarsest last, and its landmarks in crop units."""
-        patches = F.pixel_unshuffle(source, self.options.patch)
-        pose = source_motion[:, EXPRESSION_SIZE:]
-        landmarks = source_landmarks * (2 / source_landmarks.new_tensor([source.shape[-1], source.shape[-2]])) - 1
+        """Features of the source's window at every scale, coarsest last, and its landmarks in crop units."""
+        landmarks = source_landmarks * (2 / source.shape[-1]) - 1
         with torch.no_grad():
-            points, _ = rig.places(landmarks, source_motion, source_motion)
+            window = self._window(source_motion, source)
+            patches = F.pixel_unshuffle(window.cut(source), self.options.patch)
+            motion = window.motion(source_motion)
+            points, _ = rig.places(window.points(landmarks), motion, motion)
+            pose = motion[:, EXPRESSION_SIZE:]
             where = torch.cat([position_features(pose, patches), rig.heat(points, pose[:, 5], pixel_grid(patches))], 1)
         features = [self.stem(torch.cat([patches, where], dim=1))]
         for down in self.down:
@@ -158,17 +180,20 @@ class Warp(nn.Module):
     ) -> Reenactment:
         """The wanted frame from `encode`'s features."""
         *features, landmarks = features
-        motions = torch.cat([source_motion, wanted_motion - source_motion], dim=1)
-        motion, pose, x = self.motion(motions), wanted_motion[:, EXPRESSION_SIZE:], features[-1]
+        window, encoded = self._window(wanted_motion, source), self._window(source_motion, source)
+        own, wanted = window.motion(source_motion), window.motion(wanted_motion)
+        motions = torch.cat([own, wanted - own], dim=1)
+        motion, pose, x = self.motion(motions), wanted[:, EXPRESSION_SIZE:], features[-1]
         fine = features[0]
         with torch.no_grad():
             grid = pixel_grid(fine)
-            here, there = rig.places(landmarks, source_motion, wanted_motion)
+            here, there = rig.places(window.points(landmarks), own, wanted)
             base = rig.spread(here - there, there, pose[:, 5], grid)
             heat = rig.heat(there, pose[:, 5], grid)
             explicit = torch.cat(
                 [position_features(pose, fine), heat, base / pose[:, 5, None, None, None].clamp_min(0.05)], dim=1
             )
+            between = ((window.centre - encoded.centre) / window.share)[..., None, None]
         bases = [base]
         places = [torch.cat([explicit, self.atlas(motions, pose, fine)], dim=1).to(x.dtype)]
         for _ in self.down:
@@ -178,19 +203,28 @@ class Warp(nn.Module):
             x = x + block(torch.cat([x, places[-1]], dim=1), motion)
         flow = torch.zeros((), device=source.device)
         for level in reversed(range(len(self.up))):
-            flow = F.interpolate(flow + self.flow[level](x).float(), scale_factor=2.0, mode="bilinear")
+            change, shown = torch.split(self.flow[level](x).float(), [2, 1], dim=1)
+            flow = F.interpolate(flow + change, scale_factor=2.0, mode="bilinear")
+            shown = F.interpolate(torch.sigmoid(shown + 2), scale_factor=2.0, mode="bilinear")
             x = F.interpolate(self.mix[level](x, motion), scale_factor=2.0, mode="nearest")
-            moved = warp_by(features[level].float(), bases[level] + flow).to(x.dtype)
-            x = self.up[level](torch.cat([x, moved, places[level]], dim=1), motion)
-        last = self.head(x).float()
-        patch = float(self.options.patch)
-        flow = F.interpolate(base + flow + last[:, :2], scale_factor=patch, mode="bilinear")
-        synthesis = F.pixel_shuffle(last[:, 2:], self.options.patch)
-        warped = warp_by(source.float(), flow)
-        image = torch.lerp(warped, warped + synthesis[:, :3], torch.sigmoid(synthesis[:, 3:4]))
-        height, width = source.shape[-2:]
-        pixels = flow * flow.new_tensor([width / 2, height / 2])[:, None, None]
-        return Reenactment(image.clamp(0, 1), torch.sigmoid(synthesis[:, 4:5]), pixels)
+            moved = warp_by(features[level].float(), bases[level] + flow + between) * shown
+            x = self.up[level](torch.cat([x, moved.to(x.dtype), places[level]], dim=1), motion)
+        patch = self.options.patch
+        flow = F.interpolate(base + flow, scale_factor=float(patch), mode="bilinear")
+        flow = flow + F.pixel_shuffle(self.last_flow(x).float(), patch)
+        warped = sample(source.float(), window, flow)
+        x = torch.cat([F.pixel_shuffle(self.finer(x), 2), F.pixel_unshuffle(warped, patch // 2).to(x.dtype)], dim=1)
+        for block in self.refine:
+            x = block(x, motion)
+        last = F.pixel_shuffle(self.head(x).float(), patch // 2)
+        colour, share, mask = torch.split(last, [3, 1, 1], dim=1)
+        image = (warped + torch.sigmoid(share) * colour).clamp(0, 1)
+        nothing = torch.zeros_like(source[:, :1], dtype=torch.float32)
+        return Reenactment(
+            window.paste(image, source.float()),
+            window.paste(torch.sigmoid(mask), nothing),
+            window.paste(flow * (window.side / 2), nothing.expand(-1, 2, -1, -1)),
+        )
 
     def forward(
         self, source: Tensor, source_motion: Tensor, source_landmarks: Tensor, wanted_motion: Tensor
