@@ -1,4 +1,4 @@
-"""Reenact: expressions of drivers, faces redrawn in whole frames, marked files, and every mistake a user can make."""
+"""Reenact: faces followed and edited, marked files, and every mistake a user can make."""
 
 from __future__ import annotations
 
@@ -12,37 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 import torch
+from editing_parts import clip_driver, picture
 from omegaconf import OmegaConf
 from PIL import Image
 from real_media import film, shared
 
 from generation.editing import following
-from generation.editing.drivers import (
-    REGIONS,
-    Driver,
-    EditConfig,
-    csv_driver,
-    media_driver,
-    neutral_of,
-    region_of,
-    slider_driver,
-)
+from generation.editing.drivers import EditConfig, media_driver, slider_driver
 from generation.editing.editing import chosen, digest, edited, open_source, synthetic_source
 from generation.editing.following import Follower
-from generation.editing.redrawing import Look, Redrawer, lay_over
+from generation.editing.redrawing import Redrawer
 from generation.editing.writing import VideoWriter, write_photo
-from generation.faces.alignment import Square
 from generation.faces.landmarks import READING_SIZE
 from generation.faces.media import Frame, Media
 from generation.faces.tracking import Found, Track
-from generation.motion import ACTIONS, UNTIMED_RATE, expression_of, read_expressions, write_expressions
+from generation.motion import ACTIONS, read_expressions
 from generation.provenance import Statement, verify
 from generation.records import UserError
-from generation.reenactors import Reenactment, load_reenactor, shipped
+from generation.reenactors import load_reenactor, shipped
 from scripts.door import Incomplete, configure
 from scripts.expression_sheet import EXPRESSIONS, expression_sheet
 from scripts.reenact import Editor, main
@@ -51,7 +41,8 @@ from scripts.reenact_plan import ReenactConfig
 ROOT = Path(__file__).parents[1]
 STATEMENT = Statement("warp", "0" * 64, ("1" * 64,), "signed release", "CC BY 4.0", False)
 NEUTRAL, SMILE = "data/london/103_neutral.jpg", "data/london/103_smiling.jpg"
-JAW, LEFT_SMILE, BLINK = (ACTIONS.index(name) for name in ("jawOpen", "mouthSmileLeft", "eyeBlinkLeft"))
+HEADER, ZEROS = ",".join(ACTIONS), ",".join(["0"] * 52)
+LEFT_SMILE = ACTIONS.index("mouthSmileLeft")
 
 
 @pytest.fixture(scope="module")
@@ -90,234 +81,6 @@ def first_frames(path: Path, source: Path, frames: int) -> Path:
 def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames of a person who talks, with sound."""
     return first_frames(tmp_path_factory.mktemp("clip") / "talking.mp4", shared("data/talking/d12.mp4"), 12)
-
-
-# Expressions over time as CSV
-
-
-def test_expressions_survive_the_csv(tmp_path: Path) -> None:
-    wanted = np.random.default_rng(0).random((5, 52)).astype(np.float32)
-    times = np.array([0, 0.04, 0.08, 0.5, 1.25])
-    (tmp_path / "a.csv").write_text(write_expressions(times, wanted))
-    seconds, expressions = read_expressions(tmp_path / "a.csv")
-    assert np.allclose(seconds, times, atol=1e-4) and np.allclose(expressions, wanted, atol=1e-5)
-
-
-def live_link(rows: list[tuple[str, dict[str, float] | None]]) -> str:
-    """As Live Link Face writes it: capital letters, the head's angles behind, empty cells where no face was seen."""
-    names = [name[0].upper() + name[1:] for name in ACTIONS]
-    lines = [",".join(["Timecode", "BlendShapeCount", *names, "HeadYaw", "HeadPitch"])]
-    for time, actions in rows:
-        cells = [""] * 54 if actions is None else [*(str(actions.get(name, 0)) for name in ACTIONS), "-0.2", "0.1"]
-        lines.append(",".join([time, "0" if actions is None else "61", *cells]))
-    return "\n".join(lines) + "\n"
-
-
-def test_a_capture_of_live_link_face(tmp_path: Path) -> None:
-    rows = [
-        ("10:59:59:30.500", {"jawOpen": 0.25}),
-        ("10:59:59:59.000", None),
-        ("11:00:00:15.000", {"tongueOut": 1.005}),
-    ]
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + live_link(rows).encode())
-    seconds, expressions = read_expressions(tmp_path / "a.csv")
-    assert np.allclose(seconds, [0, 28.5 / 60, 44.5 / 60])
-    assert expressions[0, JAW] == 0.25 and np.isnan(expressions[1]).all() and expressions[2, -1] == 1
-    driver = csv_driver(tmp_path / "a.csv", "replace")
-    assert driver.held == 1 and driver.expression[1, JAW] == 0.25, "the last known expression is held"
-
-
-HEADER = ",".join(ACTIONS)
-ZEROS = ",".join(["0"] * 52)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (
-            HEADER.replace("jawOpen,", "").replace("mouthClose,", "") + "\n" + ",".join(["0"] * 50),
-            "jawOpen, mouthClose",
-        ),
-        ("a;b\n1;2", "and 47 more"),
-        (HEADER + "\n" + ZEROS[:-1] + "43", "line 2, tongueOut: 43 is outside [0, 1]; divide percent by 100"),
-        (HEADER + "\n" + ZEROS + "\n" + ZEROS[:-1] + "-0.5", "line 3, tongueOut: -0.5"),
-        (HEADER + "\n" + ZEROS[:-1] + "nan", "line 2, tongueOut: nan"),
-        (HEADER + "\n" + ZEROS[:-1] + "x", "'x' is no number"),
-        (HEADER + "\n0,0,0", "'' is no number"),
-        (HEADER + "\n", "no row"),
-        ("", "columns are missing"),
-        (HEADER + "\n" + "," * 51, "no row"),
-        (f"seconds,{HEADER}\n1,{ZEROS}\n0.5,{ZEROS}", "line 3: the time 0.5 comes before"),
-        (f"Timecode,{HEADER}\n1:2:3,{ZEROS}", "'1:2:3' is no time"),
-    ],
-)
-def test_a_csv_that_cannot_be_used_says_why_in_one_line(text: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(UserError) as error:
-        csv_driver(tmp_path / "a.csv", "replace")
-    assert says in str(error.value) and "a.csv" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_rows_without_times_and_without_a_tongue(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("\n".join([HEADER.removesuffix(",tongueOut"), *[ZEROS[:-2]] * 3]))
-    seconds, expressions = read_expressions(tmp_path / "a.csv")
-    assert seconds.tolist() == [0, 1 / UNTIMED_RATE, 2 / UNTIMED_RATE] and expressions.shape == (3, 52)
-
-
-# What a driver makes of the source's own expression
-
-
-def test_every_action_has_a_region() -> None:
-    by = {region: [action for action in ACTIONS if region_of(action) == region] for region in REGIONS}
-    assert {region: len(actions) for region, actions in by.items()} == {"eyes": 14, "brows": 5, "mouth": 33}
-
-
-def clip_driver(**about: Any) -> Driver:
-    """Two moments: jaw .5, then jaw .9 and a blink; the driver's calm face has its jaw at .1."""
-    moments = [expression_of({"jawOpen": 0.5}), expression_of({"jawOpen": 0.9, "eyeBlinkLeft": 1.0})]
-    neutral = expression_of({"jawOpen": 0.1}).numpy()
-    driver = Driver(np.array([0, 1.0]), torch.stack(moments).numpy(), neutral, np.ones(52, bool))
-    return replace(driver, **about)
-
-
-@pytest.mark.parametrize(
-    ("config", "jaw", "smile", "blink"),
-    [
-        (EditConfig(), 0.9, 0.0, 1.0),
-        (EditConfig(strength=0), 0.3, 0.4, 0.1),
-        (EditConfig(strength=0.5), 0.6, 0.2, 0.55),
-        (EditConfig(strength=1.5), 1.0, 0.0, 1.0),
-        (EditConfig(mode="add"), 1.0, 0.4, 1.0),
-        (EditConfig(mode="add", strength=0.5), 0.7, 0.4, 0.6),
-        (EditConfig(regions=("mouth",)), 0.9, 0.0, 0.1),
-        (EditConfig(regions=("eyes", "brows")), 0.3, 0.4, 1.0),
-    ],
-)
-def test_modes_strength_and_regions(config: EditConfig, jaw: float, smile: float, blink: float) -> None:
-    own = expression_of({"jawOpen": 0.3, "mouthSmileLeft": 0.4, "eyeBlinkLeft": 0.1}).numpy()
-    driver = clip_driver()
-    wanted = driver.wanted(own, driver.expression[1], config)
-    assert wanted[[JAW, LEFT_SMILE, BLINK]] == pytest.approx([jaw, smile, blink], abs=1e-6)
-
-
-def test_sliders_leave_unnamed_actions_alone() -> None:
-    own = expression_of({"jawOpen": 0.3, "mouthSmileLeft": 0.4}).numpy()
-    driver = slider_driver({"jawOpen": 0.8, "eyeBlinkLeft": 0.0})
-    assert not driver.moving
-    wanted = driver.wanted(own, driver.expression[0], EditConfig())
-    assert wanted == pytest.approx(expression_of({"jawOpen": 0.8, "mouthSmileLeft": 0.4}).numpy())
-    added = driver.wanted(own, driver.expression[0], EditConfig(mode="add"))
-    assert added == pytest.approx(expression_of({"jawOpen": 1.0, "mouthSmileLeft": 0.4}).numpy())
-
-
-def test_a_driver_is_resampled_in_time_and_held_at_its_end() -> None:
-    jaw = clip_driver().at(np.array([0, 0.25, 1.0, 7.0]))[:, JAW]
-    assert jaw == pytest.approx([0.5, 0.6, 0.9, 0.9])
-
-
-def test_the_neutral_is_found_wherever_the_driver_is_calm() -> None:
-    rng = np.random.default_rng(1)
-    calm = rng.random(52) * 0.1
-    clip = np.clip(calm + np.abs(rng.normal(0, 0.4, (60, 52))), 0, 1)
-    clip[40:46] = np.clip(calm + rng.normal(0, 0.005, (6, 52)), 0, 1)
-    clip[40:46, ACTIONS.index("eyeLookDownLeft")] = 0.9
-    found = neutral_of(clip)
-    rest = [index for index, action in enumerate(ACTIONS) if action != "eyeLookDownLeft"]
-    assert found[rest] == pytest.approx(calm[rest], abs=0.01)
-
-
-# Redrawing in the whole frame
-
-
-def picture(height: int = 300, width: int = 400, seed: int = 0) -> np.ndarray:
-    noise = cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 1, (height, width, 3)), (0, 0), 2.5)
-    return np.asarray((128 + 45 * noise / noise.std()).clip(0, 255).astype(np.uint8))
-
-
-def answer(crop: np.ndarray, flow: tuple[float, float] = (0, 0), shown: slice = slice(12, 52)) -> Reenactment:
-    """What a reenactor says that moves everything by `flow` pixels of the crop and draws nothing of its own."""
-    x, y = np.meshgrid(*(np.arange(64, dtype=np.float32),) * 2)
-    moved = cv2.remap(
-        crop.astype(np.float32) / 255, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    mask = torch.zeros(1, 1, 64, 64)
-    mask[..., shown, shown] = 1
-    everywhere = torch.tensor(flow).view(1, 2, 1, 1).expand(1, 2, 64, 64).float()
-    return Reenactment(torch.from_numpy(moved).permute(2, 0, 1)[None], mask, everywhere)
-
-
-def look_at(frame: np.ndarray, square: Square) -> Look:
-    return Look(square, square.crop(frame, 64), torch.zeros(0), torch.zeros(0), [])
-
-
-SQUARES = [
-    Square(200, 150, 200, 0),
-    Square(190.3, 140.8, 170, 0.3),
-    Square(20, 280, 150, -0.5),
-    Square(200, 150, 64, 0),
-]
-
-
-@pytest.mark.parametrize("square", SQUARES)
-def test_outside_the_mask_pixels_stay_bit_for_bit_and_inside_detail_does(square: Square) -> None:
-    frame = picture()
-    look = look_at(frame, square)
-    out, mask = lay_over(frame, frame, look, answer(look.crop))
-    assert (out[mask == 0] == frame[mask == 0]).all() and (mask == 0).any() and (mask == 255).any()
-    inside = cv2.warpAffine(np.ones((64, 64), np.uint8), square.matrix(64), (400, 300), flags=cv2.WARP_INVERSE_MAP)
-    assert not mask[inside == 0].any(), "nothing is touched outside the square"
-    assert np.abs(out.astype(int) - frame).max() <= 1, "a flow of 0 that draws nothing keeps all detail"
-
-
-@pytest.mark.parametrize("square", SQUARES[:2])
-def test_a_flow_moves_the_frames_own_pixels(square: Square) -> None:
-    frame = picture()
-    look = look_at(frame, square)
-    out, mask = lay_over(frame, frame, look, answer(look.crop, flow=(2, -3)))
-    factor, cos, sin = square.side / 64, np.cos(square.angle), np.sin(square.angle)
-    dx, dy = factor * (2 * cos + 3 * sin), factor * (2 * sin - 3 * cos)
-    moved = cv2.warpAffine(
-        frame, np.array([[1, 0, dx], [0, 1, dy]]), (400, 300), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    )
-    deep = cv2.erode(mask, np.ones((31, 31))) == 255
-    assert deep.sum() > 1000 and np.abs(out.astype(int) - moved)[deep].mean() < 1.5
-    assert np.abs(frame.astype(int) - moved)[deep].mean() > 10
-
-
-def test_what_is_drawn_is_drawn_without_the_detail_of_something_else() -> None:
-    frame = picture()
-    look = look_at(frame, SQUARES[0])
-    drawn = answer(look.crop)._replace(image=torch.full((1, 3, 64, 64), 0.2))
-    out, mask = lay_over(frame, frame, look, drawn)
-    deep = cv2.erode(mask, np.ones((31, 31))) == 255
-    far = deep & (np.abs(frame.astype(int) - 51).max(-1) > 90)
-    assert far.sum() > 100 and np.abs(out[far].astype(int) - 51).mean() < 12
-
-
-def test_an_empty_mask_changes_nothing() -> None:
-    frame = picture()
-    look = look_at(frame, SQUARES[0])
-    out, mask = lay_over(frame, frame, look, answer(look.crop, shown=slice(0, 0)))
-    assert (out == frame).all() and not mask.any()
-
-
-@pytest.mark.parametrize(
-    ("good", "whole", "wanted"),
-    [
-        ("11111", (True, True), [1, 1, 1, 1, 1]),
-        ("11011", (True, True), [2 / 3, 1 / 3, 0, 1 / 3, 2 / 3]),
-        ("11111", (False, True), [0.25, 0.25 + 1 / 3, 0.25 + 2 / 3, 1, 1]),
-        ("00000", (True, True), [0, 0, 0, 0, 0]),
-    ],
-)
-def test_an_edit_fades_towards_frames_that_cannot_be_edited(
-    good: str, whole: tuple[bool, bool], wanted: list[float]
-) -> None:
-    weights = following._weights(np.array([mark == "1" for mark in good]), np.arange(5) * 0.04, *whole)
-    assert weights == pytest.approx(wanted, abs=1e-6)
-
-
-# Files
 
 
 def read_back(path: Path) -> tuple[list[Frame], list[np.ndarray]]:
