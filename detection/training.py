@@ -41,7 +41,7 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     It lies halfway between two scores that occur, or on the lowest of all (everything is forged); of several equally
     good ones it is the middle one.
     """
-    truth, score = checked(labels, scores)
+    truth, score, _ = checked(labels, scores)
     distinct = np.unique(score)
     candidates = np.r_[distinct[0], (distinct[1:] + distinct[:-1]) / 2]
     forged, real = np.sort(score[truth == 1]), np.sort(score[truth == 0])
