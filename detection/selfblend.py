@@ -2,8 +2,8 @@
 
 Origin: Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022 (arXiv 2204.08376). What every
 face forgery shares, the seam between two versions of a picture, is there; what one generator does alone is not, so a
-detector trained on these has seen no generator. Here colours are changed in units that can be seen (the published code's
-shifts of hue and saturation are of a third of a grey level), and the mask is kept: it is truth for a localizer.
+detector trained on these has seen no generator. Here colours are changed in units that can be seen (the published
+code's shifts of hue and saturation are of a third of a grey level), and the mask is kept: it is truth for a localizer.
 """
 
 from __future__ import annotations

@@ -45,14 +45,8 @@ class Backbone(nn.Module):
 
     def __init__(self, options: BackboneOptions) -> None:
         super().__init__()
-        if not timm.is_model(options.architecture):
-            near = get_close_matches(options.architecture, timm.list_models(), n=3, cutoff=0)
-            raise UserError(
-                f"detector.options.architecture={options.architecture}: timm has no such network; "
-                f"timm.list_models() names them, for example {', '.join(near)}"
-            )
         self.size = options.size
-        self.body = _create(options.architecture, options.pretrained)
+        self.body = create_body(options.architecture, options.pretrained, outputs=1)
         stated: Mapping[str, Any] = self.body.pretrained_cfg
         self.register_buffer("mean", torch.tensor(stated["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(stated["std"]).view(3, 1, 1), persistent=False)
@@ -64,9 +58,17 @@ class Backbone(nn.Module):
         return logits.squeeze(1)
 
 
-def _create(architecture: str, pretrained: bool) -> Any:  # timm's networks state more than nn.Module does
+def create_body(architecture: str, pretrained: bool, outputs: int) -> Any:  # timm's networks state more than nn.Module
+    """timm's network with so many outputs, 0 for its features. Raises `UserError` where there is none of this name, or
+    where its weights cannot be had."""
+    if not timm.is_model(architecture):
+        near = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0)
+        raise UserError(
+            f"detector.options.architecture={architecture}: timm has no such network; "
+            f"timm.list_models() names them, for example {', '.join(near)}"
+        )
     if not pretrained:
-        return timm.create_model(architecture, num_classes=1)
+        return timm.create_model(architecture, num_classes=outputs)
     stated = timm.get_pretrained_cfg(architecture)
     if stated is None or not stated.has_weights:
         raise UserError(f"detector.options.pretrained: timm has no weights of {architecture}; use pretrained=false")
@@ -75,7 +77,7 @@ def _create(architecture: str, pretrained: bool) -> Any:  # timm's networks stat
     found = [path for path in places if path.is_file()]
     overlay = {"file": str(found[0])} if found else None
     try:
-        return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=1)
+        return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=outputs)
     except (OSError, RuntimeError, SafetensorError) as error:
         if found:
             raise UserError(f"{found[0]}: does not hold timm's weights of {architecture}; replace it") from error

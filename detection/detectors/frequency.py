@@ -78,7 +78,7 @@ class Residuals(nn.Module):
         return F.softsign(F.conv2d(padded, self.kernels, stride=2))
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
@@ -88,8 +88,8 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = _convolution(inputs, outputs, stride=2)
-        self.second = _convolution(outputs, outputs)
+        self.first = convolution(inputs, outputs, stride=2)
+        self.second = convolution(outputs, outputs)
         self.shortcut = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(inputs, outputs, 1))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Frequency(nn.Module):
         if not widths or min(widths) < 1:
             raise UserError(f"detector.options.widths={list(widths)}: one or more numbers of channels are needed")
         self.residuals = Residuals(options.truncation)
-        self.stem = _convolution(self.residuals.kernels.shape[0], widths[0])
+        self.stem = convolution(self.residuals.kernels.shape[0], widths[0])
         self.blocks = nn.Sequential(*(Block(inputs, outputs) for inputs, outputs in pairwise(widths)))
         self.head = nn.Linear(2 * widths[-1], 1)
 
