@@ -1,14 +1,15 @@
 """Balanced batches of real and forged faces, drawn by step number.
 
-Half of every training batch is real. Forgeries are drawn pool by pool, then person by person, then frame by frame, so a
-reenactor or a person with many frames counts no more than the others. In a paired batch the real half holds the very
-frames the forgeries were made from: people, light and background are the same in both halves, and only the forged
-region can tell them apart.
+Half of every training batch is real; the other half holds forgeries, self-blended images of real faces, or both.
+Forgeries are drawn pool by pool, then person by person, then frame by frame, so a reenactor or a person with many
+frames counts no more than the others. In a paired batch the real half holds the very frames the forgeries were made
+from: people, light and background are the same in both halves, and only the forged region can tell them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detection.degradations import Degrade, flip
+from detection.selfblend import self_blend
 from generation.records import Faces, UserError
 
 AT_ONCE = 64
@@ -30,10 +32,12 @@ class Batch(NamedTuple):
 
     image: Tensor  # (B, 3, H, W) in [0, 1]
     label: Tensor  # (B,) float, 0 real, 1 forged
+    mask: Tensor   # (B, 1, H, W) in [0, 1], what was changed; None where nobody asked for it
     """
 
     image: Tensor
     label: Tensor
+    mask: Tensor | None = None
 
 
 class People:
@@ -68,10 +72,13 @@ class Drawing:
         seed: int,
         degrade: Degrade | None,
         paired: bool,
+        self_blended: float = 0.0,
+        masks: bool = False,
     ) -> None:
         self.real, self.pools = People(real), [People(pool) for pool in pools]
-        self.weights = np.asarray(weights, np.float64) / sum(weights)
-        self.batch, self.seed, self.degrade, self.paired = batch, seed, degrade, paired
+        self.weights = np.asarray(weights, np.float64) / max(sum(weights), 1e-12)
+        self.batch, self.seed, self.degrade, self.paired, self.masks = batch, seed, degrade, paired, masks
+        self.blended = round(batch // 2 * self_blended) if pools else batch // 2
         frames = {key: row for row, key in enumerate(zip(real.clip.tolist(), real.frame.tolist(), strict=True))}
         self._sources = [
             np.asarray([frames.get(key, -1) for key in zip(*(ids.tolist() for ids in made_of), strict=True)])
@@ -79,9 +86,10 @@ class Drawing:
         ]
 
     def rows(self, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Real rows (R,), and pool (F,) and row in that pool (F,) of the forgeries; R = F = half a batch."""
-        count = self.batch // 2
-        pool = generator.choice(len(self.pools), size=count, p=self.weights)
+        """Real rows (R,), and pool (F,) and row in that pool (F,) of the forgeries: half a batch each, but what is
+        self-blended."""
+        count = self.batch // 2 - self.blended
+        pool = generator.choice(len(self.pools), size=count, p=self.weights) if count else np.empty(0, np.int64)
         forged = np.empty(count, np.int64)
         real = self.real.draw(count, generator)
         for index, people in enumerate(self.pools):
@@ -104,15 +112,45 @@ class Drawing:
     def __call__(self, step: int) -> Batch:
         generator = np.random.default_rng([self.seed, step])
         real, pool, forged = self.rows(generator)
-        images = torch.cat(
-            [self.real.faces.image[real]]
-            + [people.faces.image[forged[pool == index]] for index, people in enumerate(self.pools)]
-        )
+        chosen = [self.real.faces.select(real)]
+        chosen += [people.faces.select(forged[pool == index]) for index, people in enumerate(self.pools)]
+        base = self.real.draw(self.blended, generator)
         draws = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        image = flip(images.float() / 255, draws)
+        images, masks = [_unit(faces.image) for faces in chosen], [_unit(faces.mask) for faces in chosen]
+        if self.blended:
+            blend = self_blend(_unit(self.real.faces.image[base]), self.real.faces.landmarks[base], draws)
+            images, masks = [blend.real, *images, blend.forged], [torch.zeros_like(blend.mask), *masks, blend.mask]
+        image, mask = torch.cat(images), torch.cat(masks)
+        label = torch.arange(len(image)).ge(self.blended + len(real)).float()
+        image, mask = torch.split(flip(torch.cat([image, mask], dim=1), draws), [3, 1], dim=1)
         if self.degrade is not None:
             image = self.degrade(image, draws)
-        return Batch(image, torch.arange(len(image)).ge(len(real)).float())
+        return Batch(image, label, mask if self.masks else None)
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255
+
+
+def self_blended(faces: Faces, seed: int, at_once: int = 256) -> Faces:
+    """One self-blended image of each of these real faces, as forgeries; on 8 bits as all others."""
+    draws = torch.Generator().manual_seed(seed)
+    parts = [
+        self_blend(_unit(image), landmarks, draws)
+        for image, landmarks in zip(
+            torch.split(faces.image, at_once), torch.split(faces.landmarks, at_once), strict=True
+        )
+    ]
+    image, mask = (torch.cat([getattr(part, name) for part in parts]) for name in ("forged", "mask"))
+    return replace(
+        faces,
+        image=(image * 255).round().to(torch.uint8),
+        mask=(mask * 255).round().to(torch.uint8),
+        label=torch.ones_like(faces.label),
+        method=np.full(len(faces), "self_blended"),
+        source_clip=faces.clip,
+        source_frame=faces.frame,
+    )
 
 
 class _Steps(Dataset[Batch]):
@@ -146,6 +184,9 @@ class DetectorData(pl.LightningDataModule):
     seed: batch number `step` depends on it and on `step` alone
     degrade: done to training images after every second one was mirrored; None: nothing more
     paired: the real half of a batch holds the very frames its forgeries were made from; else any real frames
+    self_blended: share of the forged half that is self-blended images (see `selfblend`) in place of forgeries; where
+        `forged` is empty all of it is, and so are the forged faces of validation
+    masks: batches hold what was changed
 
     Raises `UserError` where the train or the validation split holds one class only, or the sizes differ.
     """
@@ -161,10 +202,15 @@ class DetectorData(pl.LightningDataModule):
         seed: int,
         degrade: Degrade | None = None,
         paired: bool = True,
+        self_blended: float = 0.0,
+        masks: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= self_blended <= 1:
+            raise UserError(f"data.self_blended={self_blended}: must lie in [0, 1]")
+        self._seed = seed
         weights = [1.0] * len(forged) if weights is None else list(weights)
-        if len(weights) != len(forged) or min(weights, default=0) < 0 or sum(weights) <= 0:
+        if len(weights) != len(forged) or min(weights, default=0) < 0 or (forged and sum(weights) <= 0):
             raise UserError(
                 f"data.weights={weights}: each of the {len(forged)} pools needs one >= 0, not all of them 0"
             )
@@ -177,7 +223,7 @@ class DetectorData(pl.LightningDataModule):
         self._validation = self.held("validation")
         originals, pools = real.where("train", 0), [pool.where("train", 1) for pool in forged]
         used = [index for index, weight in enumerate(weights) if weight > 0 and len(pools[index])]
-        self._check("train", len(originals), len(used))
+        self._check("train", len(originals), len(used) if forged else len(originals))
         self.drawing = Drawing(
             originals,
             [pools[index] for index in used],
@@ -186,6 +232,8 @@ class DetectorData(pl.LightningDataModule):
             seed=seed,
             degrade=degrade,
             paired=paired,
+            self_blended=self_blended,
+            masks=masks,
         )
 
     @staticmethod
@@ -195,11 +243,14 @@ class DetectorData(pl.LightningDataModule):
             raise UserError(f"data: the {split} split holds no {kind} faces; a detector needs both classes in it")
 
     def held(self, split: str) -> Faces:
-        """All frames of a split in order: the real ones, then every pool's forgeries.
+        """All frames of a split in order: the real ones, then every pool's forgeries; without a pool, as many
+        self-blended ones.
 
         Raises `UserError` where one class is missing.
         """
         real, forged = self.real.where(split, 0), [pool.where(split, 1) for pool in self.forged]
+        if not forged and len(real):
+            forged = [self_blended(real, self._seed)]
         self._check(split, len(real), sum(map(len, forged)))
         return Faces.concatenate([real, *forged])
 

@@ -56,6 +56,9 @@ class DetectorTrainer(pl.LightningModule):
 
     The learning rate rises linearly over the first tenth, then falls by a half cosine to a hundredth.
     Logs `validation/score`, the AUROC on the validation split.
+
+    Where batches hold masks and the network has a `locate` (see `detectors.localizer`), the cross-entropy of its heat
+    map is added, as much as the logistic loss.
     """
 
     def __init__(self, network: nn.Module, total_steps: int, learning_rate: float, weight_decay: float = 1e-2) -> None:
@@ -64,8 +67,17 @@ class DetectorTrainer(pl.LightningModule):
         self.total_steps, self.learning_rate, self.weight_decay = total_steps, learning_rate, weight_decay
         self._seen: list[tuple[Tensor, Tensor]] = []
 
+    def loss(self, batch: Batch) -> Tensor:
+        locate = getattr(self.network, "locate", None)
+        if locate is None or batch.mask is None:
+            return F.binary_cross_entropy_with_logits(self.network(batch.image), batch.label)
+        logit, heat = locate(batch.image)
+        return F.binary_cross_entropy_with_logits(logit, batch.label) + F.binary_cross_entropy_with_logits(
+            heat, batch.mask
+        )
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = F.binary_cross_entropy_with_logits(self.network(batch.image), batch.label)
+        loss = self.loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
         return loss
 

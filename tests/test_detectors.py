@@ -20,7 +20,7 @@ from detection.detectors import DETECTORS, build_detector, load_detector, save_d
 from detection.detectors.frequency import Residuals
 from generation.records import UserError
 
-OPTIONS = {"mesonet": {}, "backbone": {"architecture": "test_resnet"}, "frequency": {}}
+OPTIONS = {"backbone": {"architecture": "test_resnet"}, "adapted": {"architecture": "test_vit"}}
 """Small enough for a test; families that are not named here are tested with their defaults."""
 
 every_family = pytest.mark.parametrize("name", DETECTORS)
@@ -158,10 +158,10 @@ def test_mesonet_at_256_pixels_is_meso4() -> None:
     features = images
     for stage, pool in ((1, 2), (2, 2), (3, 2), (4, 4)):
         at = f"features.stage{stage}"
-        kernel = weights[f"{at}.0.weight"]
+        kernel = weights[f"{at}.0.0.weight"]
         assert kernel.shape[2] == (3 if stage == 1 else 5) and kernel.shape[0] == (8 if stage < 3 else 16)
-        features = F.relu(F.conv2d(features, kernel, weights[f"{at}.0.bias"], padding="same"))
-        statistics = (weights[f"{at}.2.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        features = F.relu(F.conv2d(features, kernel, weights[f"{at}.0.0.bias"], padding="same"))
+        statistics = (weights[f"{at}.1.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
         features = F.max_pool2d(F.batch_norm(features, *statistics), pool)
     hidden = F.leaky_relu(features.flatten(1) @ weights["head.1.weight"].T + weights["head.1.bias"], 0.1)
     expected = (hidden @ weights["head.4.weight"].T + weights["head.4.bias"])[:, 0]

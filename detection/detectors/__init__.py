@@ -17,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from detection.detectors.adapted import Adapted, AdaptedOptions
 from detection.detectors.backbone import Backbone, BackboneOptions
 from detection.detectors.frequency import Frequency, FrequencyOptions
+from detection.detectors.localizer import Localizer, LocalizerOptions
 from detection.detectors.mesonet import Mesonet, MesonetOptions
 from generation.records import UserError, write_beside
 
@@ -36,6 +38,8 @@ DETECTORS: dict[str, Family] = {
     "mesonet": Family(Mesonet, MesonetOptions),
     "backbone": Family(Backbone, BackboneOptions),
     "frequency": Family(Frequency, FrequencyOptions),
+    "adapted": Family(Adapted, AdaptedOptions),
+    "localizer": Family(Localizer, LocalizerOptions),
 }
 
 

@@ -4,7 +4,7 @@ Origin: a U-Net (Ronneberger et al., MICCAI 2015, arXiv 1505.04597) on residuals
 each forgery as second target, as multi-task detectors of forgeries are (Nguyen et al., BTAS 2019, arXiv 1906.06876).
 The log-odds of the picture see the features at the lowest resolution and the heat map's mean and peak.
 
-Normalisation: images in [0, 1]; residuals as in `frequency`. Input: any size divisible by 8. The heat map is made at
+Normalisation: images in [0, 1]; residuals as in `frequency`. Input: any size of at least 8. The heat map is made at
 half of it and enlarged.
 """
 
@@ -55,12 +55,9 @@ class Localizer(nn.Module):
         self.head = nn.Linear(2 * widths[-1] + 2, 1)
 
     def locate(self, images: Tensor) -> Located:
-        smallest = 2 ** len(self.down) * 2
-        if images.shape[-2] % smallest or images.shape[-1] % smallest:
-            raise UserError(
-                f"localizer: images of {tuple(images.shape[-2:])} pixels; with {len(self.down) + 1} widths their sides "
-                f"must be multiples of {smallest}"
-            )
+        height, width = images.shape[-2:]
+        unit = 2 ** (len(self.down) + 1)
+        images = F.pad(images, (0, -width % unit, 0, -height % unit), mode="replicate")
         seen = torch.cat([self.residuals(images), F.pixel_unshuffle(images, 2) - 0.5], dim=1)
         features = [F.relu(self.stem(seen))]
         for block in self.down:
@@ -73,7 +70,8 @@ class Localizer(nn.Module):
         lowest, flat = features[-1], heat.flatten(1)
         pooled = [lowest.mean((-2, -1)), lowest.amax((-2, -1)), flat.mean(1, keepdim=True), flat.amax(1, keepdim=True)]
         logit: Tensor = self.head(torch.cat(pooled, dim=1))
-        return Located(logit.squeeze(1), F.interpolate(heat, scale_factor=2.0, mode="bilinear", align_corners=False))
+        whole = F.interpolate(heat, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return Located(logit.squeeze(1), whole[..., :height, :width])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.locate(images).logit
