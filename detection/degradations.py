@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 
+import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
 from kornia.filters import gaussian_blur2d
 from PIL import Image
 from torch import Generator, Tensor
@@ -25,6 +27,10 @@ _RESIZE_FACTOR = (0.9, 0.75, 0.65, 0.5, 0.35)
 _BLUR_SIGMA = (0.3, 0.5, 0.7, 1.0, 1.4)  # pixels
 _NOISE_DEVIATION = (0.005, 0.01, 0.02, 0.035, 0.05)
 _GAMMA_SPREAD = (0.05, 0.1, 0.2, 0.35, 0.5)  # of log2 gamma
+_CHROMA_FACTOR = (1.5, 2, 3, 4, 6)
+_CRF = (18, 23, 28, 34, 40)
+_SCREEN_SPREAD = (0.05, 0.1, 0.15, 0.25, 0.35)  # of the factor by which a viewer shows a picture
+_MESSENGER_FACTOR = (0.95, 0.85, 0.75, 0.6, 0.5)
 
 Degradation = Callable[[Tensor, int, Generator], Tensor]
 
@@ -35,13 +41,24 @@ def jpeg(images: Tensor, severity: int, generator: Generator) -> Tensor:
     Pillow's encoder takes 0.14 ms for 64 x 64 pixels on one core, kornia's differentiable imitation 0.52 ms; no
     gradient passes.
     """
-    pixels = (images.detach().cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return _through_jpeg(images, _JPEG_QUALITY[severity - 1])
+
+
+def _eight_bits(images: Tensor) -> np.ndarray:  # (B, 3, H, W) in [0, 1] -> (B, H, W, 3) uint8
+    return (images.detach().cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def _like(pixels: Sequence[np.ndarray], images: Tensor) -> Tensor:
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(images) / 255
+
+
+def _through_jpeg(images: Tensor, quality: int) -> Tensor:
     decoded = []
-    for image in pixels:
+    for image in _eight_bits(images):
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY[severity - 1])
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
         decoded.append(np.asarray(Image.open(buffer)))
-    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(images) / 255
+    return _like(decoded, images)
 
 
 def resize(images: Tensor, severity: int, generator: Generator) -> Tensor:
@@ -71,7 +88,74 @@ def gamma(images: Tensor, severity: int, generator: Generator) -> Tensor:
     return images.clamp(0, 1) ** torch.exp2(_GAMMA_SPREAD[severity - 1] * drawn).to(images)
 
 
-DEGRADATIONS: dict[str, Degradation] = {"jpeg": jpeg, "resize": resize, "blur": blur, "noise": noise, "gamma": gamma}
+def chroma(images: Tensor, severity: int, generator: Generator) -> Tensor:
+    """Colour at a lower resolution than brightness, as in every camera's files: by a factor of 1.5 to 6 (4:2:0 is 2)."""
+    height, width = images.shape[-2:]
+    factor = _CHROMA_FACTOR[severity - 1]
+    luma, colour = torch.split(rgb_to_ycbcr(images), [1, 2], dim=1)
+    smaller = (max(1, round(height / factor)), max(1, round(width / factor)))
+    small = F.interpolate(colour, smaller, mode="bilinear", align_corners=False, antialias=True)
+    colour = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
+    return ycbcr_to_rgb(torch.cat([luma, colour], dim=1)).clamp(0, 1)
+
+
+def h264(images: Tensor, severity: int, generator: Generator) -> Tensor:
+    """Through a real H.264 encoder and back (x264, constant rate factor 18 to 40, 4:2:0), every picture a clip of one
+    frame of its own. Sides must be even; an odd one is repeated at its end and cut off again."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
+    decoded = [_through_h264(image, _CRF[severity - 1])[:height, :width] for image in _eight_bits(padded)]
+    return _like(decoded, images)
+
+
+def _through_h264(image: np.ndarray, crf: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
+        for packet in (*stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")), *stream.encode()):
+            out.mux(packet)
+    buffer.seek(0)
+    with av.open(buffer) as file:
+        return next(file.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def screenshot(images: Tensor, severity: int, generator: Generator) -> Tensor:
+    """Shown at another size, photographed off the screen's memory, and brought back: two interpolations and 8 bits."""
+    height, width = images.shape[-2:]
+    drawn = 2 * torch.rand((), generator=generator).item() - 1
+    factor = 1 + _SCREEN_SPREAD[severity - 1] * drawn
+    shown = (max(1, round(height * factor)), max(1, round(width * factor)))
+    seen = F.interpolate(images, shown, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+    seen = (seen * 255).round() / 255
+    return F.interpolate(seen, (height, width), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def messenger(images: Tensor, severity: int, generator: Generator) -> Tensor:
+    """What a message service does: made smaller, JPEG, made larger by whoever looks, and JPEG again when passed on."""
+    height, width = images.shape[-2:]
+    factor = _MESSENGER_FACTOR[severity - 1]
+    smaller = (max(1, round(height * factor)), max(1, round(width * factor)))
+    sent = F.interpolate(images, smaller, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    sent = _through_jpeg(sent, _JPEG_QUALITY[severity - 1])
+    shown = F.interpolate(sent, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+    return _through_jpeg(shown, _JPEG_QUALITY[severity - 1])
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "jpeg": jpeg,
+    "resize": resize,
+    "blur": blur,
+    "noise": noise,
+    "gamma": gamma,
+    "chroma": chroma,
+    "h264": h264,
+    "screenshot": screenshot,
+    "messenger": messenger,
+}
+
+LIGHT = ("jpeg", "resize", "blur", "noise", "gamma")
+"""Those that cost little: what training draws from where nobody says otherwise."""
 
 
 class Degrade:
@@ -81,7 +165,7 @@ class Degrade:
     severity 1 or 2.
     """
 
-    def __init__(self, names: Sequence[str] = tuple(DEGRADATIONS), probability: float = 0.2, severity: int = 2) -> None:
+    def __init__(self, names: Sequence[str] = LIGHT, probability: float = 0.2, severity: int = 2) -> None:
         for name in names:
             if name not in DEGRADATIONS:
                 raise UserError(f"degrade.names: there is no degradation {name!r}; there are {', '.join(DEGRADATIONS)}")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from detection.data import DetectorData
-from detection.degradations import DEGRADATIONS, Degrade
+from detection.degradations import LIGHT, Degrade
 from detection.detectors import DETECTORS, build_detector, save_detector
 from detection.metrics import auroc, summarise
 from detection.training import DetectorTrainer, choose_threshold, score
@@ -48,7 +48,7 @@ class PoolsConfig:
 class DegradeConfig:
     """See `detection.degradations.Degrade`."""
 
-    names: tuple[str, ...] = tuple(DEGRADATIONS)
+    names: tuple[str, ...] = LIGHT
     probability: float = 0.2
     severity: int = 2
 
