@@ -29,7 +29,7 @@ _NOISE_DEVIATION = (0.005, 0.01, 0.02, 0.035, 0.05)
 _GAMMA_SPREAD = (0.05, 0.1, 0.2, 0.35, 0.5)  # of log2 gamma
 _CHROMA_FACTOR = (1.5, 2, 3, 4, 6)
 _CRF = (18, 23, 28, 34, 40)
-_SCREEN_SPREAD = (0.05, 0.1, 0.15, 0.25, 0.35)  # of the factor by which a viewer shows a picture
+_SCREEN_SPREAD = (0.05, 0.1, 0.15, 0.25, 0.35)  # by how much smaller a viewer shows a picture, at most
 _MESSENGER_FACTOR = (0.95, 0.85, 0.75, 0.6, 0.5)
 
 Degradation = Callable[[Tensor, int, Generator], Tensor]
@@ -89,7 +89,7 @@ def gamma(images: Tensor, severity: int, generator: Generator) -> Tensor:
 
 
 def chroma(images: Tensor, severity: int, generator: Generator) -> Tensor:
-    """Colour at a lower resolution than brightness, as in every camera's files: by a factor of 1.5 to 6 (4:2:0 is 2)."""
+    """Colour at a lower resolution than brightness, as in every camera's files: by 1.5 to 6 (4:2:0 is 2)."""
     height, width = images.shape[-2:]
     factor = _CHROMA_FACTOR[severity - 1]
     luma, colour = torch.split(rgb_to_ycbcr(images), [1, 2], dim=1)
@@ -121,10 +121,9 @@ def _through_h264(image: np.ndarray, crf: int) -> np.ndarray:
 
 
 def screenshot(images: Tensor, severity: int, generator: Generator) -> Tensor:
-    """Shown at another size, photographed off the screen's memory, and brought back: two interpolations and 8 bits."""
+    """Shown somewhat smaller, taken off the screen, and brought back: two interpolations and 8 bits."""
     height, width = images.shape[-2:]
-    drawn = 2 * torch.rand((), generator=generator).item() - 1
-    factor = 1 + _SCREEN_SPREAD[severity - 1] * drawn
+    factor = 1 - _SCREEN_SPREAD[severity - 1] * (0.5 + 0.5 * torch.rand((), generator=generator).item())
     shown = (max(1, round(height * factor)), max(1, round(width * factor)))
     seen = F.interpolate(images, shown, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
     seen = (seen * 255).round() / 255

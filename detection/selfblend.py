@@ -96,7 +96,7 @@ def _recoloured(images: Tensor, generator: Generator) -> Tensor:
         return (_uniform(count * channels, -spread, spread, generator).view(count, channels, 1, 1)).to(images)
 
     grey = images.mean(dim=1, keepdim=True)
-    changed = torch.lerp(grey, images, 1 + drawn(0.3)) + drawn(0.06, 3)
+    changed = torch.lerp(grey, images, 1 + drawn(0.3)) + drawn(0.04, 3)
     middle = changed.mean(dim=(1, 2, 3), keepdim=True)
     return ((changed - middle) * (1 + drawn(0.12)) + middle + drawn(0.08)).clamp(0, 1)
 
@@ -126,9 +126,13 @@ def _warped(masks: Tensor, generator: Generator) -> Tensor:
 
 
 def _softened(masks: Tensor, width: int, generator: Generator) -> Tensor:
-    """Shrunk by about what is then blurred, so that seams lie within the region; never above 1."""
+    """Shrunk by about what is then blurred, so that seams lie within the region; 1 at its strongest."""
     reach = torch.exp(_uniform(len(masks), np.log(0.006), np.log(0.05), generator)) * width
     size = 2 * max(1, round(0.1 * width)) + 1
     sigma = reach.to(masks)[:, None].expand(-1, 2)
-    blurred = gaussian_blur2d(masks, size, sigma)
-    return gaussian_blur2d((blurred > 0.8).to(masks), size, sigma / 2).clamp(0, 1)
+    shrunk = (_full(gaussian_blur2d(masks, size, sigma)) > 0.75).to(masks)
+    return _full(gaussian_blur2d(shrunk, size, sigma / 2)).clamp(0, 1)
+
+
+def _full(masks: Tensor) -> Tensor:
+    return masks / masks.amax((1, 2, 3), keepdim=True).clamp_min(1e-6)
