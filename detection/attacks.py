@@ -57,7 +57,8 @@ class Ball(NamedTuple):
 
 
 def _length(change: Tensor) -> Tensor:  # (B, ...) -> (B, 1, 1, 1)
-    return change.flatten(1).norm(dim=1)[:, None, None, None]
+    lengths: Tensor = torch.linalg.vector_norm(change.flatten(1), dim=1)
+    return lengths[:, None, None, None]
 
 
 def margin(victim: Victim, images: Tensor, labels: Tensor) -> Tensor:  # -> (B,), above 0 where the answer is wrong
@@ -173,7 +174,7 @@ def square(victim: Victim, images: Tensor, labels: Tensor, ball: Ball, steps: in
 def _square_share(through: float, first: float = 0.8) -> float:
     """Share of the picture that a square has at this point of the attack: the paper's schedule."""
     halvings = sum(through > share for share in (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8))
-    return first / 2**halvings
+    return first / float(2**halvings)
 
 
 Attack = Callable[[Victim, Tensor, Tensor, Ball, int, Generator], Tensor]
@@ -186,18 +187,11 @@ gradients: what gradients say of it is not to be relied on (Athalye et al., ICML
 
 def expected(victim: Victim, degrade: Degrade, draws: int, seed: int) -> Victim:
     """The victim's mean log-odds over `draws` random degradations (expectation over transformation, Athalye et al.,
-    ICML 2018, arXiv 1707.07397): what is attacked so survives them. Their gradient is taken to be that of doing
-    nothing, as JPEG has none (backward pass differentiable approximation, arXiv 1802.00420). The same draws at every
-    call."""
+    ICML 2018, arXiv 1707.07397): what is attacked so survives them. The same draws at every call."""
 
     def mean(images: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        total = torch.zeros(len(images), device=images.device)
-        for _ in range(draws):
-            with torch.no_grad():
-                change = degrade(images.detach(), generator) - images
-            total = total + victim(images + change)
-        return total / draws
+        return torch.stack([victim(degrade(images, generator)) for _ in range(draws)]).mean(0)
 
     return mean
 

@@ -165,12 +165,13 @@ def test_a_forgery_without_its_source_is_paired_with_its_person_and_a_stranger_w
 
 def test_a_batch_depends_on_seed_and_step_alone(real: Faces, forged: list[Faces]) -> None:
     degrade = Degrade(probability=0.5)
-    one, two = (_data(real, forged, degrade=degrade, steps_per_epoch=steps) for steps in (4, 9))
+    one, two = (_data(real, forged, degrade=degrade, steps_per_epoch=steps, masks=True) for steps in (4, 9))
     torch.manual_seed(0)
     batches = list(one.train_dataloader())
     torch.manual_seed(1)
     for batch, other in zip(batches, islice(two.train_dataloader(), 4), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+        assert torch.equal(batch.image, other.image) and torch.equal(batch.label, other.label)
+        assert batch.mask is not None and other.mask is not None and torch.equal(batch.mask, other.mask)
     assert not torch.equal(batches[0].image, batches[1].image)
     assert not torch.equal(batches[0].image, _data(real, forged, degrade=degrade, seed=6).drawing(0).image)
 

@@ -90,14 +90,17 @@ def _opened(path: str) -> Callable[[Tensor], Tensor]:
     module, colon, name = path.rpartition(":")
     if colon and name.isidentifier():
         return _Function(module, name)
-    readers = {".onnx": _Onnx, ".pt": _torchscript, ".h5": _keras}
+    readers: dict[str, Callable[[Path], Callable[[Tensor], Tensor]]] = {
+        ".onnx": _Onnx,
+        ".pt": _torchscript,
+        ".h5": read_published,
+    }
     file = Path(path)
     if file.suffix not in readers:
         raise UserError(f"{path}: must end in {', '.join(readers)}, or be module:function")
     if not file.is_file():
         raise UserError(f"{path}: no such file")
-    opened: Callable[[Tensor], Tensor] = readers[file.suffix](file)
-    return opened
+    return readers[file.suffix](file)
 
 
 def _torchscript(path: Path) -> nn.Module:
@@ -107,10 +110,6 @@ def _torchscript(path: Path) -> nn.Module:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: no TorchScript file ({reason}); write one with torch.jit.save") from error
     return loaded.eval()
-
-
-def _keras(path: Path) -> Callable[[Tensor], Tensor]:
-    return read_published(path)
 
 
 class _Onnx:

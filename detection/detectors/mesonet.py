@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,7 @@ def read_published(path: Path) -> Mesonet:
         raise UserError(f"{path}: no Keras weights ({str(error).splitlines()[0]})") from error
     layers = {kind: sorted({int(name.split(".")[1]) for name in held if name.startswith(kind)}) for kind in _KINDS}
     network = Mesonet(MesonetOptions(inception=len(layers["conv2d"]) > 4, epsilon=1e-3))
-    modules = {
+    modules: dict[str, list[Any]] = {
         "conv2d": [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)],
         "batch_normalization": [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)],
         "dense": [layer for layer in network.modules() if isinstance(layer, nn.Linear)],
