@@ -140,6 +140,8 @@ def recoloured(image: Tensor, generator: np.random.Generator) -> Tensor:  # (B, 
 
 def recolour(batch: Batch, chosen: Tensor, generator: np.random.Generator) -> Batch:  # chosen: (B,) bool
     """The chosen pairs in other colours, source and target in the same."""
+    if not chosen.any():
+        return batch
     both = torch.cat([batch.source[chosen], batch.target[chosen]], dim=-1)
     source, target = batch.source.clone(), batch.target.clone()
     source[chosen], target[chosen] = recoloured(both, generator).clamp(0, 1).chunk(2, dim=-1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from generation.motion import ACTIONS
-from generation.pairs import Batch, Pairs, PairsData, check_splits, flip
+from generation.pairs import Batch, Pairs, PairsData, check_splits, flip, recolour
 from generation.records import Faces, UserError
 
 
@@ -135,3 +135,15 @@ def test_other_colours_are_the_same_for_source_and_target(faces: Faces) -> None:
     assert other.source.min() >= 0 and other.source.max() <= 1
     same_colour = (plain.source - plain.target).abs().amax(dim=1) == 0
     assert ((other.source - other.target).abs().amax(dim=1)[same_colour] == 0).all()
+
+
+@pytest.mark.parametrize("chosen", [[], [2], [0, 1, 2, 3]])
+def test_the_chosen_pairs_alone_have_other_colours_and_both_frames_the_same(faces: Faces, chosen: list[int]) -> None:
+    pairs = Pairs(faces)
+    batch = pairs.batch(*pairs.draw(4, np.random.default_rng(0)))
+    batch = batch._replace(target=batch.source)
+    picked = torch.zeros(4, dtype=torch.bool)
+    picked[chosen] = True
+    found = recolour(batch, picked, np.random.default_rng(1))
+    assert torch.equal(found.source, found.target) and found.source.min() >= 0 and found.source.max() <= 1
+    assert torch.equal((found.source != batch.source).flatten(1).any(1), picked)
