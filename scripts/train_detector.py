@@ -38,9 +38,10 @@ class PoolsConfig:
     """Folders of records; see `detection.data.DetectorData` for the others."""
 
     real: Path
-    forged: tuple[Path, ...]
+    forged: tuple[Path, ...] = ()
     weights: tuple[float, ...] | None = None
     paired: bool = True
+    self_blended: float = 0.0
     batch: int = 64
 
 
@@ -108,8 +109,11 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
         options = asdict(configure(DETECTORS[name].options, options, "detector.options"))
     module = build_detector(name, options, settings.seed)
     degrade = Degrade(**asdict(settings.degrade))
-    if not chosen.forged:
-        raise UserError("data.forged=[]: at least one folder of forged records is needed, as data.forged=[FOLDER]")
+    if not chosen.forged and chosen.self_blended < 1:
+        raise UserError(
+            "data.forged=[]: at least one folder of forged records is needed, as data.forged=[FOLDER], or "
+            "data.self_blended=1"
+        )
     real = load(chosen.real).where(label=0)
     forged = [load(folder).where(label=1) for folder in chosen.forged]
     if len(real) == 0:
@@ -127,6 +131,8 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
         seed=settings.seed,
         degrade=degrade,
         paired=chosen.paired,
+        self_blended=chosen.self_blended,
+        masks=hasattr(module, "locate"),
     )
     check_splits(Faces.concatenate([real, *forged]), f"{chosen.real} with data.forged")
     if len(np.unique(data.held("test").identity)) < 2:
@@ -137,9 +143,12 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
 
 
 def measure(module: nn.Module, data: DetectorData, pools: list[str], threshold: float, seed: int) -> dict[str, Any]:
-    """Figures on the test split: of all forgeries together, and of each pool that has some there."""
+    """Figures on the test split: of all forgeries together, and of each pool that has some there; of self-blended images
+    where there is no pool."""
     real = data.real.where("test", 0)
     forged = {name: faces.where("test", 1) for name, faces in zip(pools, data.forged, strict=True)}
+    if not forged:
+        forged = {"self_blended": data.held("test").where(label=1)}
     logits = {name: score(module, faces.image) for name, faces in forged.items() if len(faces)}
     real_logits = score(module, real.image)
 
