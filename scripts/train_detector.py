@@ -143,8 +143,8 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
 
 
 def measure(module: nn.Module, data: DetectorData, pools: list[str], threshold: float, seed: int) -> dict[str, Any]:
-    """Figures on the test split: of all forgeries together, and of each pool that has some there; of self-blended images
-    where there is no pool."""
+    """Figures on the test split: of all forgeries together, and of each pool that has some there; without a pool, of
+    self-blended images."""
     real = data.real.where("test", 0)
     forged = {name: faces.where("test", 1) for name, faces in zip(pools, data.forged, strict=True)}
     if not forged:
