@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from real_media import shared
 
+from generation.faces.landmarks import FaceReader
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.records import Faces, load
@@ -41,3 +44,9 @@ def faces_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def faces(faces_folder: Path) -> Faces:
     return load(faces_folder)
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[FaceReader]:
+    with FaceReader(shared("weights/mediapipe/face_landmarker.task")) as reader:
+        yield reader

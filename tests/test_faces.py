@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from generation.faces.camera import blur_of
 from generation.faces.expressions import _CONFLICTS, conflicts, expression_bank
 from generation.faces.glasses import Glasses
 from generation.faces.head import GLASSES, LASH, SKIN, TONGUE, UPPER_TEETH, load_head
-from generation.faces.landmarks import FaceReader, landmarker_file, pose_of
+from generation.faces.landmarks import FaceReader, pose_of
 from generation.faces.people import ORIGIN, FacesConfig, Person, Scene, sample_person, sample_scene
 from generation.faces.render import SHARD_PEOPLE, Renderer, kind_of, render_records
 from generation.faces.renderer import Frames, rotation
@@ -396,15 +395,6 @@ def test_command(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["faces"] == 12 and summary["people"] == {"train": 2, "validation": 1, "test": 1}
     assert (tmp_path / "run" / "grid.png").is_file() and records.finished(tmp_path / "faces")
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[FaceReader]:
-    shared = records.shared_folder()
-    if shared is None or not (shared / "weights" / "mediapipe" / "face_landmarker.task").is_file():
-        pytest.skip("weights/mediapipe/face_landmarker.task is not in VICIOUS_CYCLE_SHARED")
-    with FaceReader(landmarker_file()) as reader:
-        yield reader
 
 
 def mixtures(count: int) -> np.ndarray:  # (count, 52)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,12 +31,6 @@ from generation.records import UserError
 ROOT = Path(__file__).parents[1]
 PEOPLE = ("001", "014", "025", "061", "090", "103")
 SIX = {"train": 3, "validation": 1, "test": 2}
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[FaceReader]:
-    with FaceReader(shared("weights/mediapipe/face_landmarker.task")) as reader:
-        yield reader
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ class Window:
 
     @classmethod
     def round_face(cls, motion: Tensor, side: int, size: int) -> Window:  # motion: (B, 58)
+        """Windows of `side` pixels round the faces of these poses, moved inwards where they would leave the frame."""
         roll, x, y, scale = motion[:, EXPRESSION_SIZE + 2 :].float().unbind(1)
         centre = torch.stack([x - BELOW * scale * roll.sin(), y + BELOW * scale * roll.cos()], dim=1)
         corner = ((centre + 1) * (size / 2) - side / 2).round().clamp(0, size - side)
