@@ -25,20 +25,20 @@ from detection.arena import Payoff
 LABEL = "AI GENERATED"
 KINDS = ("source", "driver", "forgery", "target")
 
-_INK, _QUIET, _RULE = "#1c1f23", "#565d66", "#d5d9de"
+INK, QUIET, RULE = "#1c1f23", "#565d66", "#d5d9de"
 _RED, _BLUE = "#a8321b", "#1f5a94"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vicious cycle",
     "text.parse_math": False,
     "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _QUIET,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
 }
 
 
@@ -70,12 +70,12 @@ def colours(auroc: float) -> tuple[str, str]:
     return rgb2hex(rgb), "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:  # inches
+def canvas_of(width: float, height: float) -> tuple[Figure, Axes]:  # inches
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure) -> str:
+def data_address(figure: Figure) -> str:
     """The figure as a data address for an image: what is drawn there can neither run nor clash with the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -84,34 +84,34 @@ def _svg(figure: Figure) -> str:
 
 def value_chart(values: Sequence[float], newest: Sequence[float]) -> str:
     """Evasion per round: at equilibrium (`values`), of the newest detector alone. A data address, like all charts."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(4, 3)
-        axes.axhline(0.5, color=_RULE, linewidth=1, zorder=0)
-        axes.plot(newest, "s--", color=_QUIET, label="newest detector alone")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas_of(4, 3)
+        axes.axhline(0.5, color=RULE, linewidth=1, zorder=0)
+        axes.plot(newest, "s--", color=QUIET, label="newest detector alone")
         axes.plot(values, "o-", color=_BLUE, label="best mixture of all so far")
         axes.set(ylim=(-0.03, 1.03), xlim=(-0.3, len(values) - 0.7), xlabel="round", ylabel="evasion (1 \u2212 AUROC)")
         axes.set_xticks(range(len(values)))
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
-        return _svg(figure)
+        return data_address(figure)
 
 
 def mixture_chart(mixtures: Sequence[Mapping[str, float]], colour_map: str) -> str:
     """One stacked bar per round: how often each of the pool (name -> probability) is played, darker for newer."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(4, 3)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas_of(4, 3)
         shades = matplotlib.colormaps[colour_map](np.linspace(0.2, 0.75, len(mixtures[-1])))
         for at, mixture in enumerate(mixtures):
             left = 0.0
             for shade, (name, weight) in zip(shades, mixture.items(), strict=False):
                 axes.barh(at, weight, left=left, color=shade, edgecolor="white", height=0.62)
                 if weight > 0.09:
-                    ink, middle = "white" if shade[:3].mean() < 0.5 else _INK, left + weight / 2
+                    ink, middle = "white" if shade[:3].mean() < 0.5 else INK, left + weight / 2
                     axes.text(middle, at, f"{name}\n{weight:.2f}", ha="center", va="center", color=ink, fontsize=9)
                 left += weight
         axes.set(xlim=(0, 1), ylabel="round", xlabel="share of play")
         axes.set_yticks(range(len(mixtures)))
         axes.invert_yaxis()
-        return _svg(figure)
+        return data_address(figure)
 
 
 def _beside(points: np.ndarray, names: Sequence[str], left: float, right: float) -> list[tuple[float, float]]:
@@ -142,15 +142,15 @@ def _beside(points: np.ndarray, names: Sequence[str], left: float, right: float)
 
 def quality_chart(points: Mapping[str, tuple[float, float]], hollow: Sequence[str], detector: str) -> str:
     """Quality against evasion of one detector: name -> (changed_l1_ratio, evasion); the `hollow` ones are controls."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(4.4, 3.5)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas_of(4.4, 3.5)
         places = np.array(list(points.values()))  # (N, 2)
         low, high = places[:, 0].min(), places[:, 0].max()
         margin = 0.3 * max(high - low, 0.02)
         axes.set(xlim=(low - margin, high + margin), ylim=(-0.06, 1.06))
         axes.set_xlabel("L1 in the changed region (1 = copying; left is better)")
         axes.set_ylabel(f"evasion of {detector} (1 \u2212 AUROC)")
-        axes.axhline(0.5, color=_RULE, linewidth=1, zorder=0)
+        axes.axhline(0.5, color=RULE, linewidth=1, zorder=0)
         figure.draw_without_rendering()
         unit, inside = 72 / figure.dpi, axes.get_window_extent()
         offsets = _beside(axes.transData.transform(places) * unit, list(points), inside.x0 * unit, inside.x1 * unit)
@@ -158,7 +158,7 @@ def quality_chart(points: Mapping[str, tuple[float, float]], hollow: Sequence[st
             face = "white" if name in hollow else _RED
             axes.plot(*point, "o", markersize=8, markerfacecolor=face, markeredgecolor=_RED, markeredgewidth=1.6)
             axes.annotate(name, point, offset, textcoords="offset points", va="center", fontsize=9)
-        return _svg(figure)
+        return data_address(figure)
 
 
 def pareto_picture(
@@ -174,13 +174,13 @@ def pareto_picture(
     marker = dict(zip(order, "osD^v<>P", strict=False))
     titles = ("CSIM to the source (right is better)", "AED to the exact target (left is better)")
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         both = figure.subplots(1, 2, sharey=True)
         for panel, (axes, title) in enumerate(zip(both, titles, strict=True), 1):
             shown = {name: (point[panel], point[0]) for name, point in points.items() if point[panel] is not None}
             axes.set(xlabel=title, ylim=(-0.06, 1.06))
-            axes.axhline(0.5, color=_RULE, linewidth=1, zorder=0)
+            axes.axhline(0.5, color=RULE, linewidth=1, zorder=0)
             if not shown:
                 continue
             places = np.array(list(shown.values()), float)  # (N, 2)
@@ -192,7 +192,7 @@ def pareto_picture(
             offsets = _beside(axes.transData.transform(places) * unit, list(shown), inside.x0 * unit, inside.x1 * unit)
             for (name, place), offset in zip(shown.items(), offsets, strict=True):
                 kind = kinds[name]
-                axes.plot(*place, marker[kind], markersize=8, color=colour[kind], markeredgecolor=_INK)
+                axes.plot(*place, marker[kind], markersize=8, color=colour[kind], markeredgecolor=INK)
                 axes.annotate(name, place, offset, textcoords="offset points", va="center", fontsize=8)
         both[0].set_ylabel(f"evasion of {detector} (1 \u2212 AUROC)")
         figure.savefig(buffer, format="png", dpi=140, metadata={"Software": None})
@@ -213,13 +213,13 @@ def payoff_picture(payoff: Payoff, controls_named: Sequence[str] = (), withheld:
     x, column_titles = _places(groups(payoff.detectors, controls_named, withheld))
     wide, tall = 0.97, 0.96
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(2.8 + 1.05 * len(x), 1.4 + 0.62 * len(y))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas_of(2.8 + 1.05 * len(x), 1.4 + 0.62 * len(y))
         for row, top in y.items():
             for column, left in x.items():
                 value, low, high = payoff.cell(row, column)
                 back, ink = colours(value)
-                axes.add_patch(Rectangle((left, top), wide, tall, facecolor=back, edgecolor=_RULE, linewidth=0.6))
+                axes.add_patch(Rectangle((left, top), wide, tall, facecolor=back, edgecolor=RULE, linewidth=0.6))
                 text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
                 axes.text(left + wide / 2, top + 0.38, number(value), fontsize=11, weight="bold", **text)
                 interval = f"{number(low, 2)}\u2013{number(high, 2)}"
@@ -227,14 +227,14 @@ def payoff_picture(payoff: Payoff, controls_named: Sequence[str] = (), withheld:
         axes.set(xlim=(0, max(x.values()) + 1), ylim=(max(y.values()) + 1, 0), xlabel="detectors", ylabel="reenactors")
         axes.set_xticks([at + wide / 2 for at in x.values()], column_titles)
         axes.set_yticks([at + tall / 2 for at in y.values()], row_titles)
-        axes.tick_params(length=0, labelcolor=_INK)
+        axes.tick_params(length=0, labelcolor=INK)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.spines[:].set_visible(False)
         scale = ScalarMappable(Normalize(0, 1), matplotlib.colormaps["OrRd_r"])
         bar = figure.colorbar(scale, ax=axes, fraction=0.05, pad=0.03, ticks=[0, 0.5, 1])
         bar.ax.set_yticklabels(["0 all pass", ".5 a guess", "1 all caught"])
-        bar.ax.axhline(0.5, color=_INK, linewidth=1)
+        bar.ax.axhline(0.5, color=INK, linewidth=1)
         bar.ax.spines[:].set_visible(False)
         figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     return buffer.getvalue()
@@ -255,7 +255,7 @@ def sample_grid(
     draw = ImageDraw.Draw(canvas)
     for column, (kind, faces) in enumerate(zip(KINDS, (source, driver, forgery, target), strict=True)):
         left = gap + column * (tile + gap)
-        draw.text((left + tile / 2, head / 2), kind, _INK, ImageFont.load_default(0.6 * head), anchor="mm")
+        draw.text((left + tile / 2, head / 2), kind, INK, ImageFont.load_default(0.6 * head), anchor="mm")
         for index, face in enumerate(faces):
             top = head + index * step
             canvas.paste(Image.fromarray(face).resize((tile, tile), Image.Resampling.BICUBIC), (left, top))

@@ -1,0 +1,170 @@
+"""What detectors are compared on: faces forged by every family of reenactors, and detectors trained on some of them.
+
+A recipe says how a detector is trained; its protocols say on which families: on `each` alone, on all but one
+(`leave_one_out`), on `all`, or on `none` (self-blended real faces alone). Everything lies in the run's folder and is
+taken up from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from detection.data import DetectorData
+from detection.degradations import LIGHT, Degrade
+from detection.detectors import Detector, build_detector, load_detector, save_detector
+from detection.metrics import auroc, temperature
+from detection.training import DetectorTrainer, choose_threshold, score
+from generation.records import Faces, UserError, finished, load
+from generation.reenactors import shipped
+from scripts.console import say
+from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
+from scripts.trainer import TrainerConfig, fit
+
+Protocol = Literal["each", "leave_one_out", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Forger:
+    """A reenactor. shipped: the name of one that comes with the package and is used as it is; else one is trained for
+    `steps` steps with `options`."""
+
+    name: str = "warp"
+    options: dict[str, Any] = field(default_factory=dict)
+    shipped: str | None = None
+    steps: int = 1200
+
+
+@dataclass(frozen=True)
+class ForgeConfig:
+    """Forgeries of each reenactor."""
+
+    train: int = 2000
+    validation: int = 300
+    test: int = 600
+
+
+@dataclass(frozen=True)
+class DegradeRecipe:
+    """See `detection.degradations.Degrade`."""
+
+    names: tuple[str, ...] = LIGHT
+    probability: float = 0.2
+    severity: int = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """detector: its family; self_blended: share of the forged half that is self-blended real faces."""
+
+    detector: str = "frequency"
+    options: dict[str, Any] = field(default_factory=dict)
+    protocols: tuple[Protocol, ...] = ("all",)
+    self_blended: float = 0.0
+    steps: int = 500
+    batch: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    degrade: DegradeRecipe = field(default_factory=DegradeRecipe)
+
+
+class Arm(NamedTuple):
+    """A detector to be trained: `families` are the reenactors whose forgeries it sees, `left_out` the one that it is
+    meant to meet for the first time."""
+
+    name: str
+    recipe: str
+    families: tuple[str, ...]
+    left_out: str | None = None
+
+
+def arms(recipes: Mapping[str, Recipe], families: tuple[str, ...]) -> list[Arm]:
+    """Every recipe under its protocols."""
+    found = []
+    for name, recipe in recipes.items():
+        for protocol in recipe.protocols:
+            if protocol == "none":
+                found.append(Arm(name if len(recipe.protocols) == 1 else f"{name}-on-none", name, ()))
+            elif protocol == "all":
+                found.append(Arm(name if len(recipe.protocols) == 1 else f"{name}-on-all", name, families))
+            elif protocol == "each":
+                found += [Arm(f"{name}-on-{one}", name, (one,)) for one in families]
+            else:
+                if len(families) < 2:
+                    raise UserError(f"recipes.{name}.protocols: leave_one_out needs two forgers, there is one")
+                found += [
+                    Arm(f"{name}-without-{one}", name, tuple(other for other in families if other != one), one)
+                    for one in families
+                ]
+    return found
+
+
+def forgeries(
+    forgers: Mapping[str, Forger], counts: ForgeConfig, faces: Faces, trainer: TrainerConfig, seed: int, folder: Path
+) -> dict[str, Faces]:
+    """The same swaps by every reenactor."""
+    made: dict[str, Faces] = {}
+    for name, forger in forgers.items():
+        here = folder / name
+        if not finished(here):
+            generator = GeneratorConfig(steps=forger.steps, steps_per_epoch=max(1, forger.steps // 5), judged=0)
+            with RedTeam(faces, ReenactorConfig(forger.name, forger.options), generator, trainer, seed) as red:
+                checkpoint = (
+                    shipped(forger.shipped)
+                    if forger.shipped
+                    else red.train(name, None, (), (), folder / "reenactors" / name)
+                )
+                red.forge(checkpoint, name, 0, asdict(counts), seed * 1000, here)
+        forged = load(here)
+        made[name] = replace(forged, method=forged.method.astype(object).astype(str))
+    return made
+
+
+def train(
+    arm: Arm,
+    recipe: Recipe,
+    real: Faces,
+    forged: Mapping[str, Faces],
+    trainer: TrainerConfig,
+    seed: int,
+    folder: Path,
+) -> Detector:
+    """The detector of an arm, with threshold and temperature from validation people; from the folder if it is there."""
+    path = folder / f"{arm.name}.safetensors"
+    if path.is_file():
+        return load_detector(path)
+    say(f"train {arm.name} ...")
+    start = time.perf_counter()
+    network = build_detector(recipe.detector, recipe.options, seed)
+    epoch = max(1, recipe.steps // 5)
+    data = DetectorData(
+        real,
+        [forged[name] for name in arm.families],
+        batch=recipe.batch,
+        steps_per_epoch=epoch,
+        seed=seed,
+        degrade=Degrade(**asdict(recipe.degrade)),
+        self_blended=recipe.self_blended if arm.families else 1.0,
+        masks=hasattr(network, "locate"),
+    )
+    module = DetectorTrainer(network, recipe.steps, recipe.learning_rate, recipe.weight_decay)
+    fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, epoch))
+    held = data.held("validation")
+    logits = score(network, held.image)
+    meta = {
+        "threshold": choose_threshold(held.label, logits),
+        "temperature": temperature(held.label, logits),
+        "validation_auroc": auroc(held.label, logits),
+        "families": list(arm.families),
+        "left_out": arm.left_out,
+        "recipe": arm.recipe,
+        "images": recipe.steps * recipe.batch,
+        "people": len(set(real.where(split="train").identity.tolist())),
+        "parameters": sum(weights.numel() for weights in network.parameters()),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    save_detector(path, network, recipe.detector, recipe.options, meta)
+    return load_detector(path)
