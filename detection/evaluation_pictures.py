@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import norm
 
@@ -41,6 +42,7 @@ def roc_chart(faces: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
         share = np.geomspace(1e-4, 1, 50)
         axes.plot(share, share, color=RULE, linewidth=1, zorder=0)
         axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel="false positive rate", ylabel="true positive rate")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
         axes.legend(frameon=False, fontsize=8)
         return data_address(figure)
 

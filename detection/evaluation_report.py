@@ -119,7 +119,7 @@ def _sections(evaluation: Evaluation) -> list[dict[str, Any]]:
             {
                 "data": data,
                 "order": order,
-                "clips": [row for row in clean_rows(rows, data, "clip") if row["method"] in (ALL, *methods[:1])],
+                "clips": [row for row in clean_rows(rows, data, "clip") if len(methods) == 1 or row["method"] == ALL],
                 "shown": names,
                 "roc": roc_chart(curves),
                 "det": det_chart(curves),

@@ -7,18 +7,22 @@ taken up from there.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
 from detection.detectors import Detector, build_detector, load_detector, save_detector
 from detection.metrics import auroc, temperature
 from detection.training import DetectorTrainer, choose_threshold, score
-from generation.records import Faces, UserError, finished, load
+from generation.records import Faces, UserError, cache_folder, finished, load
 from generation.reenactors import shipped
 from scripts.console import say
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
@@ -103,11 +107,21 @@ def arms(recipes: Mapping[str, Recipe], families: tuple[str, ...]) -> list[Arm]:
 
 
 def forgeries(
-    forgers: Mapping[str, Forger], counts: ForgeConfig, faces: Faces, trainer: TrainerConfig, seed: int, folder: Path
+    forgers: Mapping[str, Forger],
+    counts: ForgeConfig,
+    faces: Faces,
+    records: Path,
+    trainer: TrainerConfig,
+    seed: int,
 ) -> dict[str, Faces]:
-    """The same swaps by every reenactor."""
+    """The same swaps by every reenactor, from the cache where the same was forged before.
+
+    faces: real ones of all splits, as loaded from the folder `records`
+    """
     made: dict[str, Faces] = {}
     for name, forger in forgers.items():
+        what = json.dumps([asdict(forger), asdict(counts), str(records), len(faces), seed], sort_keys=True)
+        folder = cache_folder() / "forgeries" / hashlib.sha256(what.encode()).hexdigest()[:12]
         here = folder / name
         if not finished(here):
             generator = GeneratorConfig(steps=forger.steps, steps_per_epoch=max(1, forger.steps // 5), judged=0)
@@ -115,11 +129,11 @@ def forgeries(
                 checkpoint = (
                     shipped(forger.shipped)
                     if forger.shipped
-                    else red.train(name, None, (), (), folder / "reenactors" / name)
+                    else red.train(name, None, (), (), folder / "reenactor" / name)
                 )
                 red.forge(checkpoint, name, 0, asdict(counts), seed * 1000, here)
         forged = load(here)
-        made[name] = replace(forged, method=forged.method.astype(object).astype(str))
+        made[name] = replace(forged, method=np.full(len(forged), name))
     return made
 
 

@@ -140,9 +140,7 @@ def _competition(settings: EvaluateConfig, data: DictConfig, folder: Path) -> Co
     if settings.forgers:
         records = prepare(data, settings.workers)
         real = load_split_faces(records)
-        forged = forgeries(
-            settings.forgers, settings.forge, real, settings.trainer, settings.seed, folder / "forgeries"
-        )
+        forged = forgeries(settings.forgers, settings.forge, real, records, settings.trainer, settings.seed)
         if settings.groups:
             if data.name != "synthetic" or data.get("records"):
                 raise UserError("groups: they are known of rendered people only; use data=synthetic, or groups=false")
