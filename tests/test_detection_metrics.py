@@ -130,6 +130,20 @@ def test_bootstrap_agrees_with_a_plain_loop() -> None:
     assert (low, high) != metrics.bootstrap_by_identity(metrics.auroc, labels, scores, people, resamples=1500, seed=1)
 
 
+@pytest.mark.parametrize("people", [2, 13, 300])
+def test_bootstrap_of_the_auroc_by_pairs_of_people_is_that_by_faces(people: int) -> None:
+    generator = np.random.default_rng(people)
+    labels = generator.integers(2, size=901)
+    scores = np.round(labels + generator.normal(size=901), 1)
+    identities = np.r_[np.arange(people), generator.integers(people, size=901 - people)]
+
+    def by_faces(*given: object, weights: object = None) -> float:
+        return metrics.auroc(*given, weights=weights)  # type: ignore[arg-type]
+
+    found = [metrics.bootstrap_by_identity(one, labels, scores, identities, 200) for one in (metrics.auroc, by_faces)]
+    assert found[0] == pytest.approx(found[1], abs=1e-12)
+
+
 def test_bootstrap_resamples_people_and_not_frames() -> None:
     """Copying every frame ten times tells nothing new: the interval must not shrink."""
     labels, scores = _scores("continuous", 120)
