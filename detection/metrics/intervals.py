@@ -15,7 +15,6 @@ from scipy.stats import norm, rankdata
 from detection.metrics.ranking import Floats, auroc, checked
 from generation.records import UserError
 
-
 _MOST_PEOPLE = 400
 """Up to so many a bootstrap of the AUROC is faster, and as exact, from pairs of people than from faces."""
 
