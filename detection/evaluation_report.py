@@ -104,6 +104,25 @@ def headline(evaluation: Evaluation) -> str:
     return " ".join(parts)
 
 
+FEW = 60
+"""Sets of no more clips are shown clip by clip."""
+
+
+def clip_by_clip(clean: pd.DataFrame, names: Sequence[str]) -> list[Row]:
+    """Every clip of a small set with its mean log-odds by each detector, forged ones first; [] for large sets."""
+    keys = ["label", "method", "clip"]
+    if len(clean[keys].drop_duplicates()) > FEW:
+        return []
+    table = clean.pivot_table(index=keys, columns="detector", values="score", aggfunc="mean").reindex(
+        columns=list(names)
+    )
+    rows = zip(table.index.tolist(), table.to_numpy().tolist(), strict=True)
+    found: list[Row] = [
+        {"label": label, "method": method, "clip": clip, "scores": scores} for (label, method, clip), scores in rows
+    ]
+    return found[::-1]
+
+
 def _sections(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows, scores = evaluation.found.rows, evaluation.scores
     found = []
@@ -121,6 +140,7 @@ def _sections(evaluation: Evaluation) -> list[dict[str, Any]]:
                 "order": order,
                 "clips": [row for row in clean_rows(rows, data, "clip") if len(methods) == 1 or row["method"] == ALL],
                 "shown": names,
+                "few": clip_by_clip(clean, names),
                 "roc": roc_chart(curves),
                 "det": det_chart(curves),
                 "calibration": [

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from detection import metrics
 from detection.detectors import build_detector, save_detector
 from detection.evaluate import AttackConfig, conditions, evaluate
-from detection.evaluation_report import Evaluation, matrix, ranked, render
+from detection.evaluation_report import Evaluation, clip_by_clip, matrix, ranked, render
 from detection.leaderboard import ALL, Calibration, calibrations, figures, leaderboard, write_leaderboard
 from detection.scores import COLUMNS, checked_table, read_scores, write_scores
 from detection.training import choose_threshold
@@ -324,6 +324,11 @@ def test_the_page_has_every_number_and_nothing_from_outside(tmp_path: Path) -> N
     assert (detectors, methods) == (["good", "poor"], ["warp", "blend"])
     for cell in cells.values():
         assert f"{cell['auroc']:.3f}" in html
+    clean = page.scores[(page.scores["split"] == "test") & (page.scores["degradation"] == "")]
+    shown = clip_by_clip(clean, ["poor", "good"])
+    assert len(shown) == 27 and [one["label"] for one in shown] == [1] * 18 + [0] * 9
+    one = clean[(clean["clip"] == shown[0]["clip"]) & (clean["detector"] == "good")]
+    assert shown[0]["scores"][1] == pytest.approx(one["score"].mean()) and shown[0]["clip"] in html
     write_leaderboard(tmp_path, page.found, page.about, "abc")
     kept = json.loads((tmp_path / "good.json").read_text())
     assert kept["about"] == {"images": 500} and kept["commit"] == "abc" and kept["unreliable"] is True
