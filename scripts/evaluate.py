@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class EvaluateConfig:
 
     scores: Path | None = None
     sets: dict[str, Path] = field(default_factory=dict)
+    whole: bool = False
     detectors: dict[str, Path] = field(default_factory=dict)
     detector: DetectorConfig | None = None
     recipes: dict[str, Recipe] = field(default_factory=dict)
@@ -136,6 +137,8 @@ def _competition(settings: EvaluateConfig, data: DictConfig, folder: Path) -> Co
         detectors[settings.detector.name] = build_detector(settings.detector.name, settings.detector.options).eval()
     for name, path in settings.sets.items():
         sets[name] = load(path)
+        if settings.whole:
+            sets[name] = replace(sets[name], split=np.full(len(sets[name]), "test"))
         check_splits(sets[name], str(path), ("test",))
     if settings.forgers:
         records = prepare(data, settings.workers)
