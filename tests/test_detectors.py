@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from detection.detectors import DETECTORS, build_detector, load_detector, save_detector
-from detection.detectors.frequency import Residuals
+from detection.detectors.fronts import Residuals
 from generation.records import UserError
 
 OPTIONS = {"backbone": {"architecture": "test_resnet"}, "adapted": {"architecture": "test_vit"}}
