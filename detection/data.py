@@ -66,11 +66,15 @@ class People:
         items: NDArray[np.int64] = self._order[self._start[people] + generator.integers(self._count[people])]
         return items
 
-    def images(self, items: NDArray[np.int64] | slice) -> Tensor:  # (B, 3, H, W) or (B, T, 3, H, W) in [0, 1]
-        return _unit(self.faces.image[self.rows[items]])
+    def images(self, items: NDArray[np.int64] | slice) -> Tensor:  # uint8 (B, 3, H, W) or (B, T, 3, H, W)
+        return self._taken(self.faces.image, items)
 
-    def masks(self, items: NDArray[np.int64] | slice) -> Tensor:  # (B, 1, H, W) or (B, T, 1, H, W) in [0, 1]
-        return _unit(self.faces.mask[self.rows[items]])
+    def masks(self, items: NDArray[np.int64] | slice) -> Tensor:  # uint8 (B, 1, H, W) or (B, T, 1, H, W)
+        return self._taken(self.faces.mask, items)
+
+    def _taken(self, pixels: Tensor, items: NDArray[np.int64] | slice) -> Tensor:
+        rows = torch.from_numpy(self.rows[items])
+        return pixels.index_select(0, rows.flatten()).view(*rows.shape, *pixels.shape[1:])
 
 
 class Drawing:
@@ -127,20 +131,25 @@ class Drawing:
         chosen = [(self.real, real), *((people, forged[pool == index]) for index, people in enumerate(self.pools))]
         base = self.real.draw(self.blended, generator)
         draws = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        images, masks = [people.images(items) for people, items in chosen], [people.masks(i) for people, i in chosen]
+        parts = [self._with_mask(people.images(items), people.masks(items)) for people, items in chosen]
         if self.blended:
-            blend = self_blend(self.real.images(base), self.real.faces.landmarks[base], draws)
-            images, masks = [blend.real, *images, blend.forged], [torch.zeros_like(blend.mask), *masks, blend.mask]
-        image, mask = torch.cat(images), torch.cat(masks)
-        label = torch.arange(len(image)).ge(self.blended + len(real)).float()
-        image, mask = torch.split(flip(torch.cat([image, mask], dim=-3), draws), [3, 1], dim=-3)
+            blend = self_blend(_unit(self.real.images(base)), self.real.faces.landmarks[base], draws)
+            real_half = self._with_mask(blend.real, torch.zeros_like(blend.mask))
+            parts = [real_half, *map(_unit, parts), self._with_mask(blend.forged, blend.mask)]
+        pixels = flip(torch.cat(parts), draws)
+        pixels = pixels if self.blended else _unit(pixels)  # mirrored as 8 bits, a quarter of the memory
+        image, mask = pixels[..., :3, :, :], pixels[..., 3:, :, :]
         if self.degrade is not None:
-            image = self.degrade(image, draws)
+            self.degrade.in_place(image, draws)
+        label = torch.arange(len(image)).ge(self.blended + len(real)).float()
         return Batch(image, label, mask if self.masks else None)
+
+    def _with_mask(self, images: Tensor, masks: Tensor) -> Tensor:
+        return torch.cat([images, masks], dim=-3) if self.masks else images
 
 
 def _unit(images: Tensor) -> Tensor:
-    return images.float() / 255
+    return images.float().div_(255)
 
 
 def _ids(clips: NDArray[Any], frames: NDArray[Any]) -> Iterator[tuple[str, int]]:
@@ -188,7 +197,7 @@ class InOrder(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         items = slice(index * self.batch, (index + 1) * self.batch)
-        return Batch(self.people.images(items), self.people.label[items].float())
+        return Batch(_unit(self.people.images(items)), self.people.label[items].float())
 
 
 class DetectorData(pl.LightningDataModule):

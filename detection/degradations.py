@@ -202,19 +202,23 @@ class Degrade:
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], or clips (B, T, 3, H, W) -> the same shape and range; what is not chosen
         stays bit for bit."""
+        result = images.clone()
+        self.in_place(result, generator)
+        return result
+
+    def in_place(self, images: Tensor, generator: Generator) -> None:
+        """The same where nobody else holds the images: they are changed, and not copied."""
         count = len(images)
         chosen = torch.rand(count, generator=generator) < self.probability
         if not self.names or not chosen.any():
-            return images
+            return
         kind = torch.randint(len(self.names), (count,), generator=generator)
         strength = torch.randint(1, self.severity + 1, (count,), generator=generator)
-        result = images.clone()
         for index, name in enumerate(self.names):
             for severity in range(1, self.severity + 1):
                 rows = torch.nonzero(chosen & (kind == index) & (strength == severity)).flatten().to(images.device)
                 if len(rows):
-                    result[rows] = DEGRADATIONS[name](images[rows], severity, generator)
-        return result
+                    images[rows] = DEGRADATIONS[name](images[rows], severity, generator)
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:

@@ -76,6 +76,20 @@ def test_the_gradient_in_the_image_is_that_of_finite_differences(name: str) -> N
 
 
 @every_family
+def test_a_step_in_bf16_goes_the_same_way(name: str) -> None:
+    module, images, labels = _awake(name), _images(6, seed=70), torch.arange(6) % 2.0
+    directions = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = F.binary_cross_entropy_with_logits(module(images), labels)
+        trained = [weight for weight in module.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(loss, trained)
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        directions.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    assert F.cosine_similarity(*directions, dim=0) > 0.5
+
+
+@every_family
 def test_the_first_weights_come_from_the_seed_alone(name: str) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()

@@ -94,6 +94,14 @@ def test_a_gradient_reaches_the_image(front: str, height: int, width: int) -> No
 
 
 @every_front
+def test_a_front_is_exact_where_the_network_is_trained_in_half_precision(front: str) -> None:
+    images, module = _images(2), FRONTS[front](0.03)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(images)
+    assert torch.equal(found, module(images)) and found.dtype == torch.float32
+
+
+@every_front
 def test_each_front_learns_what_was_enlarged(front: str) -> None:
     """A forgery here was made at half the size; people and grain are others in the test."""
     module = build_detector("frequency", {"front": front, "widths": [12, 16]})

@@ -67,6 +67,12 @@ def dct_kernels() -> Tensor:  # (64, 1, 8, 8)
     return torch.einsum("iy,jx->ijyx", basis, basis).reshape(-1, 1, _BLOCK, _BLOCK).float()
 
 
+def _in_full(images: Tensor) -> torch.autocast:
+    """Not in half precision, whatever the trainer's: a brightness in bf16 is rounded to a grey level, and residuals are
+    as small."""
+    return torch.autocast(images.device.type, enabled=False)
+
+
 class Kernels(nn.Module):
     """Residuals of fixed kernels: images -> (B, channels, ceil(H / 2), ceil(W / 2)) in (-1, 1).
 
@@ -84,7 +90,8 @@ class Kernels(nn.Module):
         height, width = images.shape[-2:]
         around = self.around
         padded = F.pad(images, (around, around + width % 2, around, around + height % 2), mode="reflect")
-        return F.softsign(F.conv2d(padded, self.kernels, stride=2))
+        with _in_full(images):
+            return F.softsign(F.conv2d(padded, self.kernels, stride=2))
 
 
 class Residuals(Kernels):
@@ -125,8 +132,9 @@ class BlockDct(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         padded = F.pad(images, (3, 3 + width % 2, 3, 3 + height % 2), mode="reflect")
-        coefficients = F.conv2d(padded.flatten(0, 1)[:, None], self.kernels, stride=2)
-        magnitudes = F.conv2d(coefficients.abs(), self.bands[..., None, None])
+        with _in_full(images):
+            coefficients = F.conv2d(padded.flatten(0, 1)[:, None], self.kernels, stride=2)
+            magnitudes = F.conv2d(coefficients.abs(), self.bands[..., None, None])
         return torch.log1p(magnitudes).view(len(images), self.channels, *magnitudes.shape[-2:])
 
 
