@@ -8,9 +8,9 @@ from: people, light and background are the same in both halves, and only the for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -30,7 +30,7 @@ AT_ONCE = 64
 class Batch(NamedTuple):
     """What the trainer takes.
 
-    image: Tensor  # (B, 3, H, W) in [0, 1]
+    image: Tensor  # (B, 3, H, W) in [0, 1], or clips (B, T, 3, H, W)
     label: Tensor  # (B,) float, 0 real, 1 forged
     mask: Tensor   # (B, 1, H, W) in [0, 1], what was changed; None where nobody asked for it
     """
@@ -41,22 +41,40 @@ class Batch(NamedTuple):
 
 
 class People:
-    """The rows of some faces by identity; `draw` picks people uniformly, then one row of each."""
+    """Some faces by identity; `draw` picks people uniformly, then one item of each: a row, or the rows of a clip.
 
-    def __init__(self, faces: Faces) -> None:
-        self.faces = faces
-        self.names, person = np.unique(faces.identity, return_inverse=True)
+    rows: the rows of every item, (N,) or (N, T); None: every row is one. Identity and label are those of its first row.
+    """
+
+    def __init__(self, faces: Faces, rows: NDArray[np.int64] | None = None) -> None:
+        self.faces, self.rows = faces, np.arange(len(faces)) if rows is None else rows
+        self.first = self.rows if self.rows.ndim == 1 else self.rows[:, 0]
+        self.identity, self.label = faces.identity[self.first], faces.label[self.first]
+        self.names, person = np.unique(self.identity, return_inverse=True)
         self._order = np.argsort(person, kind="stable")
         self._count = np.bincount(person)
         self._start = np.cumsum(self._count) - self._count
 
-    def draw(self, count: int, generator: np.random.Generator) -> NDArray[np.int64]:  # (count,) rows
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, count: int, generator: np.random.Generator) -> NDArray[np.int64]:  # (count,) items
         return self.of(generator.integers(len(self.names), size=count), generator)
 
     def of(self, people: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:  # (N,) -> (N,)
-        """One row of each of these people, given as positions in `names`."""
-        rows: NDArray[np.int64] = self._order[self._start[people] + generator.integers(self._count[people])]
-        return rows
+        """One item of each of these people, given as positions in `names`."""
+        items: NDArray[np.int64] = self._order[self._start[people] + generator.integers(self._count[people])]
+        return items
+
+    def images(self, items: NDArray[np.int64] | slice) -> Tensor:  # uint8 (B, 3, H, W) or (B, T, 3, H, W)
+        return self._taken(self.faces.image, items)
+
+    def masks(self, items: NDArray[np.int64] | slice) -> Tensor:  # uint8 (B, 1, H, W) or (B, T, 1, H, W)
+        return self._taken(self.faces.mask, items)
+
+    def _taken(self, pixels: Tensor, items: NDArray[np.int64] | slice) -> Tensor:
+        rows = torch.from_numpy(self.rows[items])
+        return pixels.index_select(0, rows.flatten()).view(*rows.shape, *pixels.shape[1:])
 
 
 class Drawing:
@@ -64,8 +82,8 @@ class Drawing:
 
     def __init__(
         self,
-        real: Faces,
-        pools: Sequence[Faces],
+        real: People,
+        pools: Sequence[People],
         weights: Sequence[float],
         *,
         batch: int,
@@ -75,18 +93,16 @@ class Drawing:
         self_blended: float = 0.0,
         masks: bool = False,
     ) -> None:
-        self.real, self.pools = People(real), [People(pool) for pool in pools]
+        self.real, self.pools = real, list(pools)
         self.weights = np.asarray(weights, np.float64) / max(sum(weights), 1e-12)
         self.batch, self.seed, self.degrade, self.paired, self.masks = batch, seed, degrade, paired, masks
         self.blended = round(batch // 2 * self_blended) if pools else batch // 2
-        frames = {key: row for row, key in enumerate(zip(real.clip.tolist(), real.frame.tolist(), strict=True))}
-        self._sources = [
-            np.asarray([frames.get(key, -1) for key in zip(*(ids.tolist() for ids in made_of), strict=True)])
-            for made_of in ((pool.source_clip, pool.source_frame) for pool in pools)
-        ]
+        frames = {key: item for item, key in enumerate(_ids(real.faces.clip[real.first], real.faces.frame[real.first]))}
+        made_of = [_ids(pool.faces.source_clip[pool.first], pool.faces.source_frame[pool.first]) for pool in self.pools]
+        self._sources = [np.asarray([frames.get(key, -1) for key in keys]) for keys in made_of]
 
     def rows(self, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Real rows (R,), and pool (F,) and row in that pool (F,) of the forgeries: half a batch each, but what is
+        """Real items (R,), and pool (F,) and item in that pool (F,) of the forgeries: half a batch each, but what is
         self-blended."""
         count = self.batch // 2 - self.blended
         pool = generator.choice(len(self.pools), size=count, p=self.weights) if count else np.empty(0, np.int64)
@@ -104,32 +120,40 @@ class Drawing:
     def _same_person(
         self, people: People, forged: NDArray[np.int64], otherwise: NDArray[np.int64], generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """A real row of each forgery's person, or `otherwise` where there is none."""
-        names = people.faces.identity[forged]
+        """A real item of each forgery's person, or `otherwise` where there is none."""
+        names = people.identity[forged]
         place = np.minimum(np.searchsorted(self.real.names, names), len(self.real.names) - 1)
         return np.where(self.real.names[place] == names, self.real.of(place, generator), otherwise)
 
     def __call__(self, step: int) -> Batch:
         generator = np.random.default_rng([self.seed, step])
         real, pool, forged = self.rows(generator)
-        chosen = [self.real.faces.select(real)]
-        chosen += [people.faces.select(forged[pool == index]) for index, people in enumerate(self.pools)]
+        chosen = [(self.real, real), *((people, forged[pool == index]) for index, people in enumerate(self.pools))]
         base = self.real.draw(self.blended, generator)
         draws = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        images, masks = [_unit(faces.image) for faces in chosen], [_unit(faces.mask) for faces in chosen]
+        parts = [self._with_mask(people.images(items), people.masks(items)) for people, items in chosen]
         if self.blended:
-            blend = self_blend(_unit(self.real.faces.image[base]), self.real.faces.landmarks[base], draws)
-            images, masks = [blend.real, *images, blend.forged], [torch.zeros_like(blend.mask), *masks, blend.mask]
-        image, mask = torch.cat(images), torch.cat(masks)
-        label = torch.arange(len(image)).ge(self.blended + len(real)).float()
-        image, mask = torch.split(flip(torch.cat([image, mask], dim=1), draws), [3, 1], dim=1)
+            blend = self_blend(_unit(self.real.images(base)), self.real.faces.landmarks[base], draws)
+            real_half = self._with_mask(blend.real, torch.zeros_like(blend.mask))
+            parts = [real_half, *map(_unit, parts), self._with_mask(blend.forged, blend.mask)]
+        pixels = flip(torch.cat(parts), draws)
+        pixels = pixels if self.blended else _unit(pixels)  # mirrored as 8 bits, a quarter of the memory
+        image, mask = pixels[..., :3, :, :], pixels[..., 3:, :, :]
         if self.degrade is not None:
-            image = self.degrade(image, draws)
+            self.degrade.in_place(image, draws)
+        label = torch.arange(len(image)).ge(self.blended + len(real)).float()
         return Batch(image, label, mask if self.masks else None)
+
+    def _with_mask(self, images: Tensor, masks: Tensor) -> Tensor:
+        return torch.cat([images, masks], dim=-3) if self.masks else images
 
 
 def _unit(images: Tensor) -> Tensor:
-    return images.float() / 255
+    return images.float().div_(255)
+
+
+def _ids(clips: NDArray[Any], frames: NDArray[Any]) -> Iterator[tuple[str, int]]:
+    return zip(clips.tolist(), frames.tolist(), strict=True)
 
 
 def self_blended(faces: Faces, seed: int, at_once: int = 256) -> Faces:
@@ -164,16 +188,16 @@ class _Steps(Dataset[Batch]):
         return self.drawing(self.first + index)
 
 
-class _InOrder(Dataset[Batch]):
-    def __init__(self, faces: Faces, batch: int) -> None:
-        self.faces, self.batch = faces, batch
+class InOrder(Dataset[Batch]):
+    def __init__(self, people: People, batch: int) -> None:
+        self.people, self.batch = people, batch
 
     def __len__(self) -> int:
-        return -(-len(self.faces) // self.batch)
+        return -(-len(self.people) // self.batch)
 
     def __getitem__(self, index: int) -> Batch:
-        rows = slice(index * self.batch, (index + 1) * self.batch)
-        return Batch(self.faces.image[rows].float() / 255, self.faces.label[rows].float())
+        items = slice(index * self.batch, (index + 1) * self.batch)
+        return Batch(_unit(self.people.images(items)), self.people.label[items].float())
 
 
 class DetectorData(pl.LightningDataModule):
@@ -187,6 +211,7 @@ class DetectorData(pl.LightningDataModule):
     self_blended: share of the forged half that is self-blended images (see `selfblend`) in place of forgeries; where
         `forged` is empty all of it is, and so are the forged faces of validation
     masks: batches hold what was changed
+    gather: what one item of a batch is: `People`, an image
 
     Raises `UserError` where the train or the validation split holds one class only, or the sizes differ.
     """
@@ -204,6 +229,7 @@ class DetectorData(pl.LightningDataModule):
         paired: bool = True,
         self_blended: float = 0.0,
         masks: bool = False,
+        gather: Callable[[Faces], People] = People,
     ) -> None:
         super().__init__()
         if not 0 <= self_blended <= 1:
@@ -220,8 +246,8 @@ class DetectorData(pl.LightningDataModule):
         if len(sizes) > 1:
             raise UserError(f"data: images of {' and '.join(map(str, sizes))} pixels; all faces must have one size")
         self.real, self.forged, self.steps_per_epoch = real, list(forged), steps_per_epoch
-        self._validation = self.held("validation")
-        originals, pools = real.where("train", 0), [pool.where("train", 1) for pool in forged]
+        self._validation = gather(self.held("validation"))
+        originals, pools = gather(real.where("train", 0)), [gather(pool.where("train", 1)) for pool in forged]
         used = [index for index, weight in enumerate(weights) if weight > 0 and len(pools[index])]
         self._check("train", len(originals), len(used) if forged else len(originals))
         self.drawing = Drawing(
@@ -260,4 +286,4 @@ class DetectorData(pl.LightningDataModule):
         return DataLoader(steps, batch_size=None, shuffle=False)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(_InOrder(self._validation, AT_ONCE), batch_size=None, shuffle=False)
+        return DataLoader(InOrder(self._validation, AT_ONCE), batch_size=None, shuffle=False)

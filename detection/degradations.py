@@ -1,13 +1,15 @@
 """Degradations: what happens to pictures on their way, done to real and forged faces alike.
 
-A degradation is a pure function `(images, severity, generator) -> images` on (B, 3, H, W) in [0, 1], severity 1 (hardly
-visible) to 5 (plain to see); the result has the same shape and range. Random draws come from `generator` alone.
+A degradation is a pure function `(images, severity, generator) -> images` on (B, 3, H, W) in [0, 1], or on clips
+(B, T, 3, H, W), severity 1 (hardly visible) to 5 (plain to see); the result has the same shape and range. Random draws
+come from `generator` alone. All frames of a clip are treated alike; what is noise is drawn anew for each.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 import av
 import numpy as np
@@ -35,6 +37,15 @@ _MESSENGER_FACTOR = (0.95, 0.85, 0.75, 0.6, 0.5)
 Degradation = Callable[[Tensor, int, Generator], Tensor]
 
 
+def _frame_by_frame(degradation: Degradation) -> Degradation:
+    @wraps(degradation)
+    def whole(images: Tensor, severity: int, generator: Generator) -> Tensor:
+        return degradation(images.flatten(0, -4), severity, generator).view_as(images)
+
+    return whole
+
+
+@_frame_by_frame
 def jpeg(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """Through a real JPEG encoder and back, quality 95 to 30, chroma at half resolution as in cameras and browsers.
 
@@ -63,6 +74,7 @@ def _through_jpeg(images: Tensor, quality: int) -> Tensor:
     return _like(decoded, images)
 
 
+@_frame_by_frame
 def resize(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """Down by a factor of .9 to .35 with anti-aliasing and back up, bilinear; the edges stay where they are."""
     height, width = images.shape[-2:]
@@ -72,6 +84,7 @@ def resize(images: Tensor, severity: int, generator: Generator) -> Tensor:
     return F.interpolate(small, (height, width), mode="bilinear", align_corners=False).clamp(0, 1)
 
 
+@_frame_by_frame
 def blur(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """Gaussian blur, sigma .3 to 1.4 pixels."""
     sigma = _BLUR_SIGMA[severity - 1]
@@ -84,12 +97,18 @@ def noise(images: Tensor, severity: int, generator: Generator) -> Tensor:
     return (images + _NOISE_DEVIATION[severity - 1] * drawn).clamp(0, 1)
 
 
+def _for_each(images: Tensor) -> tuple[int, ...]:
+    """The shape of one number for each image or clip."""
+    return len(images), *(1,) * (images.ndim - 1)
+
+
 def gamma(images: Tensor, severity: int, generator: Generator) -> Tensor:
-    """Brighter or darker by a power drawn for each image: log2 of it is uniform within +-.05 to +-.5."""
-    drawn = 2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1
+    """Brighter or darker by a power drawn for each image or clip: log2 of it is uniform within +-.05 to +-.5."""
+    drawn = 2 * torch.rand(_for_each(images), generator=generator) - 1
     return images.clamp(0, 1) ** torch.exp2(_GAMMA_SPREAD[severity - 1] * drawn).to(images)
 
 
+@_frame_by_frame
 def chroma(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """Colour at a lower resolution than brightness, as in every camera's files: by 1.5 to 6 (4:2:0 is 2)."""
     height, width = images.shape[-2:]
@@ -102,26 +121,29 @@ def chroma(images: Tensor, severity: int, generator: Generator) -> Tensor:
 
 
 def h264(images: Tensor, severity: int, generator: Generator) -> Tensor:
-    """Through a real H.264 encoder and back (x264, constant rate factor 18 to 40, 4:2:0), every picture a clip of one
-    frame of its own. Sides must be even; an odd one is repeated at its end and cut off again."""
+    """Through a real H.264 encoder and back (x264, constant rate factor 18 to 40, 4:2:0), every clip, or picture, a
+    video of its own. Sides must be even; an odd one is repeated at its end and cut off again."""
     height, width = images.shape[-2:]
-    padded = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
-    decoded = [_through_h264(image, _CRF[severity - 1])[:height, :width] for image in _eight_bits(padded)]
-    return _like(decoded, images)
+    frames = images.flatten(0, -4)
+    padded = _eight_bits(F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate"))
+    clips = padded.reshape(len(images), -1, *padded.shape[1:])
+    decoded = [frame[:height, :width] for clip in clips for frame in _through_h264(clip, _CRF[severity - 1])]
+    return _like(decoded, frames).view_as(images)
 
 
-def _through_h264(image: np.ndarray, crf: int) -> np.ndarray:
+def _through_h264(clip: np.ndarray, crf: int) -> list[np.ndarray]:  # (T, H, W, 3) uint8
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
-        stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
-        for packet in (*stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")), *stream.encode()):
-            out.mux(packet)
+        stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], "yuv420p"
+        for frame in (*(av.VideoFrame.from_ndarray(image, format="rgb24") for image in clip), None):
+            out.mux(stream.encode(frame))
     buffer.seek(0)
     with av.open(buffer, "r") as file:
-        return next(file.decode(video=0)).to_ndarray(format="rgb24")
+        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
 
 
+@_frame_by_frame
 def screenshot(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """Shown somewhat smaller, taken off the screen, and brought back: two interpolations and 8 bits."""
     height, width = images.shape[-2:]
@@ -132,6 +154,7 @@ def screenshot(images: Tensor, severity: int, generator: Generator) -> Tensor:
     return F.interpolate(seen, (height, width), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
 
 
+@_frame_by_frame
 def messenger(images: Tensor, severity: int, generator: Generator) -> Tensor:
     """What a message service does: made smaller, JPEG, made larger by whoever looks, and JPEG again when passed on."""
     height, width = images.shape[-2:]
@@ -160,9 +183,9 @@ LIGHT = ("jpeg", "resize", "blur", "noise", "gamma")
 
 
 class Degrade:
-    """Draws, for every image of a batch alone, whether it is degraded, how, and how strongly up to `severity`.
+    """Draws, for every image or clip of a batch alone, whether it is degraded, how, and how strongly up to `severity`.
 
-    The draws know nothing of labels, so both classes are degraded alike. The default is light: one image in five,
+    The draws know nothing of labels, so both classes are degraded alike. The default is light: one in five,
     severity 1 or 2.
     """
 
@@ -177,23 +200,28 @@ class Degrade:
         self.names, self.probability, self.severity = tuple(names), probability, severity
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] -> the same shape and range; what is not chosen stays bit for bit."""
+        """Images (B, 3, H, W) in [0, 1], or clips (B, T, 3, H, W) -> the same shape and range; what is not chosen
+        stays bit for bit."""
+        result = images.clone()
+        self.in_place(result, generator)
+        return result
+
+    def in_place(self, images: Tensor, generator: Generator) -> None:
+        """The same where nobody else holds the images: they are changed, and not copied."""
         count = len(images)
         chosen = torch.rand(count, generator=generator) < self.probability
         if not self.names or not chosen.any():
-            return images
+            return
         kind = torch.randint(len(self.names), (count,), generator=generator)
         strength = torch.randint(1, self.severity + 1, (count,), generator=generator)
-        result = images.clone()
         for index, name in enumerate(self.names):
             for severity in range(1, self.severity + 1):
                 rows = torch.nonzero(chosen & (kind == index) & (strength == severity)).flatten().to(images.device)
                 if len(rows):
-                    result[rows] = DEGRADATIONS[name](images[rows], severity, generator)
-        return result
+                    images[rows] = DEGRADATIONS[name](images[rows], severity, generator)
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror every image left to right with probability one half."""
-    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    """Mirror every image or clip left to right with probability one half."""
+    mirrored = (torch.rand(_for_each(images), generator=generator) < 0.5).to(images.device)
+    return torch.where(mirrored, images.flip(-1), images)

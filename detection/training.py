@@ -29,7 +29,7 @@ def score(module: nn.Module, images: Tensor, batch: int = AT_ONCE) -> NDArray[np
     device = next(module.parameters()).device
     module.eval()
     try:
-        parts = [module(part.to(device).float() / 255).double().cpu() for part in torch.split(images, batch)]
+        parts = [module(part.to(device).float().div_(255)).double().cpu() for part in torch.split(images, batch)]
     finally:
         module.train(training)
     return torch.cat(parts).numpy()

@@ -1,6 +1,6 @@
 """Speed, one JSON line a figure: {"name", "value", "unit", "config"}.
 
-python scripts/benchmark.py                        # everything, about three minutes on 2 cores
+python scripts/benchmark.py                        # everything, about four minutes on 2 cores
 python scripts/benchmark.py only=render,reenact    # some of it
 python scripts/benchmark.py only=families          # all families trained and compared: a quarter of an hour on 2 cores
 """
@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from detection.data import AT_ONCE
+from detection.data import AT_ONCE, Batch, DetectorData
 from detection.degradations import Degrade
 from detection.detectors import DETECTORS, build_detector
 from detection.training import DetectorTrainer, score
@@ -191,26 +192,62 @@ def _frames(runner: Any, faces: Faces) -> Callable[[], int]:
 def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
     """A whole training step of every family at 64 px, degradations included."""
     images = torch.rand(64, 3, 64, 64)
-    labels = torch.arange(64) % 2.0
-    degrade = Degrade()
     for name in DETECTORS:
-        module = DetectorTrainer(build_detector(name), total_steps=1000, learning_rate=1e-3)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
-        draws = torch.Generator().manual_seed(0)
-
-        def step(
-            module: DetectorTrainer = module,
-            optimizer: torch.optim.Optimizer = optimizer,
-            draws: torch.Generator = draws,
-        ) -> int:
-            logits = module.network(degrade(images, draws))
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            return len(images)
-
+        step = _detector_step(build_detector(name), images)
         yield f"train_{name}_64", rate(step, config.seconds), "images/s", {"batch": 64}
+
+
+def _detector_step(network: torch.nn.Module, images: Tensor, bf16: bool = False) -> Callable[[], int]:
+    module = DetectorTrainer(network, total_steps=1000, learning_rate=1e-3)
+    optimizer = module.configure_optimizers()["optimizer"]
+    degrade, draws = Degrade(), torch.Generator().manual_seed(0)
+    labels = torch.arange(len(images)) % 2.0
+
+    def step() -> int:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = module.loss(Batch(degrade(images, draws), labels))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return len(images)
+
+    return step
+
+
+def xception(config: BenchmarkConfig) -> Iterator[Figure]:
+    """The field's baseline at the field's size: a whole training step, and scoring."""
+    images = torch.randint(0, 256, (16, 3, 256, 256), dtype=torch.uint8)
+    network = build_detector("backbone", {"architecture": "legacy_xception"})
+    for precision, suffix in (("bf16-mixed", ""), ("32-true", "_fp32")):
+        bf16 = precision == "bf16-mixed"
+
+        def work(bf16: bool = bf16) -> int:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                return len(score(network, images))
+
+        about = {"batch": len(images), "precision": precision}
+        step = _detector_step(network, images.float() / 255, bf16)
+        yield f"train_xception_256{suffix}", rate(step, config.seconds), "images/s", about
+        yield f"score_xception_256{suffix}", rate(work, config.seconds), "images/s", about
+
+
+def detector_input(config: BenchmarkConfig) -> Iterator[Figure]:
+    """Batches as training draws them, in its own process: balanced, paired, mirrored, degraded."""
+    real = some_faces(256)
+    forged = replace(
+        real,
+        label=torch.ones_like(real.label),
+        method=np.full(len(real), "copy"),
+        source_clip=real.clip,
+        source_frame=real.frame,
+    )
+    data = DetectorData(real, [forged], batch=64, steps_per_epoch=100_000, seed=0, degrade=Degrade())
+    batches = iter(data.train_dataloader())
+
+    def work() -> int:
+        return len(next(batches).label)
+
+    yield "detector_input_256", rate(work, config.seconds), "images/s", {"batch": 64}
 
 
 def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
@@ -264,6 +301,8 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "reenact": reenact_speed,
     "train_detector": train_detector,
     "score": score_speed,
+    "xception": xception,
+    "detector_input": detector_input,
     "ingest": ingest_speed,
     "families": families,
 }

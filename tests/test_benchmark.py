@@ -24,6 +24,13 @@ def test_figures_are_json_lines_and_the_summary(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["figures"] == figures
 
 
+def test_the_input_of_detectors_is_measured_as_training_draws_it(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "only=detector_input")
+    assert done.returncode == 0, done.stderr
+    (figure,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert figure["name"] == "detector_input_256" and figure["unit"] == "images/s"
+
+
 def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
     done = benchmark(tmp_path, "only=rendre")
     assert done.returncode == 2

@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from detection.detectors import DETECTORS, build_detector, load_detector, save_detector
-from detection.detectors.frequency import Residuals
+from detection.detectors.fronts import Residuals
 from generation.records import UserError
 
 OPTIONS = {"backbone": {"architecture": "test_resnet"}, "adapted": {"architecture": "test_vit"}}
@@ -73,6 +73,20 @@ def test_the_gradient_in_the_image_is_that_of_finite_differences(name: str) -> N
     with torch.no_grad():
         change = (module(images + step * direction) - module(images - step * direction)).sum() / (2 * step)
     torch.testing.assert_close((gradient * direction).sum(), change, rtol=1e-3, atol=1e-6)
+
+
+@every_family
+def test_a_step_in_bf16_goes_the_same_way(name: str) -> None:
+    module, images, labels = _awake(name), _images(6, seed=70), torch.arange(6) % 2.0
+    directions = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = F.binary_cross_entropy_with_logits(module(images), labels)
+        trained = [weight for weight in module.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(loss, trained)
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        directions.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    assert F.cosine_similarity(*directions, dim=0) > 0.5
 
 
 @every_family

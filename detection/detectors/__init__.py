@@ -1,7 +1,7 @@
 """Detectors: one file a family, one line in the table `DETECTORS`.
 
 A detector is a plain `nn.Module`: images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged. It is
-differentiable in the images, so it can serve as a critic.
+differentiable in the images, so it can serve as a critic. One with `takes_clips` takes clips (B, T, 3, H, W) too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from detection.detectors.backbone import Backbone, BackboneOptions
 from detection.detectors.frequency import Frequency, FrequencyOptions
 from detection.detectors.localizer import Localizer, LocalizerOptions
 from detection.detectors.mesonet import Mesonet, MesonetOptions
+from detection.detectors.temporal import Temporal, TemporalOptions
 from generation.records import UserError, write_beside
 
 __all__ = ["DETECTORS", "Detector", "Family", "build_detector", "load_detector", "save_detector"]
@@ -40,6 +41,7 @@ DETECTORS: dict[str, Family] = {
     "frequency": Family(Frequency, FrequencyOptions),
     "adapted": Family(Adapted, AdaptedOptions),
     "localizer": Family(Localizer, LocalizerOptions),
+    "temporal": Family(Temporal, TemporalOptions),
 }
 
 

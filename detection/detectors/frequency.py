@@ -1,15 +1,15 @@
-"""frequency: fixed high-pass residuals in front of a narrow residual network.
+"""frequency: a fixed front end of high frequencies on a narrow residual network.
 
-Origin: this project, of published parts. Residuals of the steganalysis rich model, truncated (Fridrich and Kodovsky,
-TIFS 2012; the three kernels and their use on faces: Zhou et al., "Learning Rich Features for Image Manipulation
-Detection", CVPR 2018, arXiv 1805.04953); the differences to the first pixel of each 2 x 2 cell (Tan et al., NPR, CVPR
-2024, arXiv 2312.10461). A forgery is mostly the source's own pixels; resampling, blur and the blend's seam live in the
-residuals, where the face itself is gone.
+Origin: this project, of published parts; the fronts (`fronts.FRONTS`) tell theirs. `residuals`, the default: those of
+the steganalysis rich model (Fridrich and Kodovsky, TIFS 2012; Zhou et al., CVPR 2018, arXiv 1805.04953) and NPR's (Tan
+et al., CVPR 2024, arXiv 2312.10461). `npr`: the latter alone. `dct`: log magnitudes of sliding 8 x 8 blocks in bands
+(F3-Net, Qian et al., ECCV 2020, arXiv 2007.09355). `phase`: colours and the phase-only reconstruction (SPSL, Liu et
+al., CVPR 2021, arXiv 2103.01856). A forgery is mostly the source's own pixels; resampling, blur and the blend's seam
+live in what is left where the face itself is gone.
 
 Normalisation: images in [0, 1]; residuals are divided by `truncation` and squashed by softsign, so that gradients reach
-the image everywhere. Input: any size of at least 8. Residuals are taken at full resolution, because the forged region
-is small, and the four of each 2 x 2 cell become channels: nothing is lost and everything behind them runs at half the
-size.
+the image everywhere. Input: any size of at least 8. The front works at full resolution, because the forged region is
+small, and everything behind it at half the size.
 """
 
 from __future__ import annotations
@@ -21,61 +21,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detection.detectors.fronts import FRONTS
 from generation.records import UserError
-
-_SRM = (
-    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
-    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
-    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
-)
-_SRM_SCALE = (4, 12, 2)
-_CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True)
 class FrequencyOptions:
-    """truncation: the residual, in units of the image, that is squashed to one half.
+    """front: one of `FRONTS`.
+    truncation: the residual, in units of the image, that is squashed to one half; of `dct`, the magnitude from which it
+        is logarithmic; of `phase`, nothing.
     widths: channels at 1/2, 1/4, 1/8 ... of the input's size.
     """
 
+    front: str = "residuals"
     truncation: float = 0.03
     widths: tuple[int, ...] = (24, 32, 48)
-
-
-def residual_kernels() -> Tensor:  # (45, 3, 6, 6)
-    """One kernel for each colour, position in a 2 x 2 cell and residual: three of SRM, and NPR's where it is not always
-    zero.
-
-    Row and column 2 of the 6 x 6 window are the cell's first pixel.
-    """
-    srm = torch.tensor(_SRM, dtype=torch.float32) / torch.tensor(_SRM_SCALE).view(3, 1, 1)
-    kernels = []
-    for colour in range(3):
-        for row, column in _CELL:
-            around = torch.zeros(3, 3, 6, 6)
-            around[:, colour, row : row + 5, column : column + 5] = srm
-            kernels.append(around)
-            if row or column:
-                neighbour = torch.zeros(1, 3, 6, 6)
-                neighbour[0, colour, 2 + row, 2 + column] = 1
-                neighbour[0, colour, 2, 2] = -1
-                kernels.append(neighbour)
-    return torch.cat(kernels)
-
-
-class Residuals(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] -> (B, 45, ceil(H / 2), ceil(W / 2)) in (-1, 1). Nothing is learnt."""
-
-    kernels: Tensor
-
-    def __init__(self, truncation: float) -> None:
-        super().__init__()
-        self.register_buffer("kernels", residual_kernels() / truncation, persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        padded = F.pad(images, (2, 2 + width % 2, 2, 2 + height % 2), mode="reflect")
-        return F.softsign(F.conv2d(padded, self.kernels, stride=2))
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -104,13 +64,15 @@ class Frequency(nn.Module):
         widths = options.widths
         if not widths or min(widths) < 1:
             raise UserError(f"detector.options.widths={list(widths)}: one or more numbers of channels are needed")
-        self.residuals = Residuals(options.truncation)
-        self.stem = convolution(self.residuals.kernels.shape[0], widths[0])
+        if options.front not in FRONTS:
+            raise UserError(f"detector.options.front={options.front}: must be one of {', '.join(FRONTS)}")
+        self.front = FRONTS[options.front](options.truncation)
+        self.stem = convolution(self.front.channels, widths[0])
         self.blocks = nn.Sequential(*(Block(inputs, outputs) for inputs, outputs in pairwise(widths)))
         self.head = nn.Linear(2 * widths[-1], 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.blocks(F.relu(self.stem(self.residuals(images))))
+        features = self.blocks(F.relu(self.stem(self.front(images))))
         pooled = torch.cat([features.mean(dim=(-2, -1)), features.amax(dim=(-2, -1))], dim=1)
         logits: Tensor = self.head(pooled)
         return logits.squeeze(1)

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.detectors.frequency import Block, Residuals, convolution
+from detection.detectors.frequency import Block, convolution
+from detection.detectors.fronts import Residuals
 from generation.records import UserError
 
 
@@ -48,7 +49,7 @@ class Localizer(nn.Module):
         if len(widths) < 2 or min(widths) < 1:
             raise UserError(f"detector.options.widths={list(widths)}: two or more numbers of channels are needed")
         self.residuals = Residuals(options.truncation)
-        self.stem = convolution(self.residuals.kernels.shape[0] + 12, widths[0])
+        self.stem = convolution(self.residuals.channels + 12, widths[0])
         self.down = nn.ModuleList([Block(inputs, outputs) for inputs, outputs in pairwise(widths)])
         self.up = nn.ModuleList([convolution(inputs + outputs, inputs) for inputs, outputs in pairwise(widths)])
         self.heat = nn.Conv2d(widths[0], 1, 1)
