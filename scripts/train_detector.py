@@ -20,7 +20,7 @@ from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
 from detection.detectors import DETECTORS, build_detector, save_detector
 from detection.metrics import auroc, summarise
-from detection.training import DetectorTrainer, choose_threshold, score
+from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
 from generation.pairs import check_splits
 from generation.records import Faces, UserError, load
 from scripts.door import configure, entry, say
@@ -56,10 +56,13 @@ class DegradeConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
+    """adversarial: see `detection.training.AdversarialOptions`."""
+
     steps: int = 500
     steps_per_epoch: int = 100
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(TrainDetectorConfig, config)
     made = prepare(settings)
     module, data, training = made.module, made.data, settings.training
-    trainer = DetectorTrainer(module, training.steps, training.learning_rate, training.weight_decay)
+    trainer = DetectorTrainer(
+        module, training.steps, training.learning_rate, training.weight_decay, training.adversarial
+    )
     fit(trainer, data, folder / "training", settings.trainer.with_steps(training.steps, training.steps_per_epoch))
 
     held = data.held("validation")
