@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detection.data import AT_ONCE
 from detection.degradations import Degrade
-from detection.detectors import DETECTORS, build_detector
+from detection.detectors import TRAINABLE, build_detector
 from detection.training import DetectorTrainer, score
 from generation.faces.expressions import expression_bank
 from generation.faces.footage import File, IngestConfig, ingest
@@ -189,11 +189,11 @@ def _frames(runner: Any, faces: Faces) -> Callable[[], int]:
 
 
 def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
-    """A whole training step of every family at 64 px, degradations included."""
+    """A whole training step of every trainable family at 64 px, degradations included."""
     images = torch.rand(64, 3, 64, 64)
     labels = torch.arange(64) % 2.0
     degrade = Degrade()
-    for name in DETECTORS:
+    for name in TRAINABLE:
         module = DetectorTrainer(build_detector(name), total_steps=1000, learning_rate=1e-3)
         optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
         draws = torch.Generator().manual_seed(0)
@@ -214,9 +214,9 @@ def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
 
 
 def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
-    """Scoring with every family at 64 px."""
+    """Scoring with every trainable family at 64 px."""
     images = torch.randint(0, 256, (512, 3, 64, 64), dtype=torch.uint8)
-    for name in DETECTORS:
+    for name in TRAINABLE:
         detector = build_detector(name).eval()
 
         def work(detector: torch.nn.Module = detector) -> int:

@@ -18,7 +18,7 @@ from torch import nn
 
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
-from detection.detectors import DETECTORS, build_detector, save_detector
+from detection.detectors import DETECTORS, build_detector, check_trainable, save_detector
 from detection.metrics import auroc, summarise
 from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
 from generation.pairs import check_splits
@@ -110,8 +110,8 @@ class Prepared(NamedTuple):
 def prepare(settings: TrainDetectorConfig) -> Prepared:
     """Build the detector and read the records; what is wrong with either is found here, before training."""
     name, options, chosen = settings.detector.name, settings.detector.options, settings.data
-    if name in DETECTORS:
-        options = asdict(configure(DETECTORS[name].options, options, "detector.options"))
+    check_trainable(name)
+    options = asdict(configure(DETECTORS[name].options, options, "detector.options"))
     module = build_detector(name, options, settings.seed)
     degrade = Degrade(**asdict(settings.degrade))
     if not chosen.forged and chosen.self_blended < 1:
