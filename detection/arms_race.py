@@ -1,7 +1,7 @@
 """The cycle: red trains against the disclosed detectors, forges; blue trains on the pools; the arena scores everybody
 against everybody.
 
-Phases never overlap, and each leaves its result in `journal.json` when it is whole: a stopped run goes on at the
+Phases never overlap, and each leaves its result in the `Journal` when it is whole: a stopped run goes on at the
 phase it was in (and inside a training phase, at its last checkpoint). The red side comes in as callables (`Red`),
 training as a callable (`Fit`). Disclosure is what the red phase gets of a disclosed detector: its gradients
 (`white_box`), answers of an `Oracle` within a budget of queries (`scores`, `decisions`), or nothing (`none`).
@@ -15,11 +15,9 @@ last reenactor.
 
 from __future__ import annotations
 
-import json
-import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,11 +28,12 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from detection import arena, metrics
+from detection.cycle import CycleOptions, Journal
 from detection.data import DetectorData
 from detection.detectors import build_detector, load_detector, save_detector
 from detection.oracle import ANSWERS, Oracle
-from detection.training import DetectorTrainer, choose_threshold, score
-from generation.records import Faces, UserError, load, write_beside
+from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
+from generation.records import Faces, load
 
 WITHHELD = "W0"
 
@@ -66,66 +65,6 @@ class Red(Protocol):
 
     def pictures(self, forged: Faces, count: int) -> dict[str, np.ndarray]:
         """uint8 (count, H, W, 3) each: source, driver, forgery, target of the first test forgeries."""
-
-
-@dataclass(frozen=True)
-class CycleOptions:
-    """rounds: reenactors G0 .. G(rounds-1). disclosure: what of the detectors the red team gets. queries: how much it
-    may ask in a round where that is `scores` or `decisions`; every image that a detector scores is a query. pool: what
-    D_r trains on: G_r alone (`latest`), all reenactors so far equally (`uniform`), or the mixture that red would play
-    against the detectors before it (`nash`). Forgeries are counted per reenactor, `resamples` are those of the
-    bootstrap by identity."""
-
-    rounds: int = 3
-    disclosure: str = "white_box"
-    queries: int = 20_000
-    pool: str = "uniform"
-    disclosed: str = "frequency"
-    withheld: str = "mesonet"
-    train_forgeries: int = 3000
-    validation_forgeries: int = 400
-    test_forgeries: int = 1000
-    detector_steps: int = 400
-    detector_batch: int = 64
-    detector_learning_rate: float = 4e-3
-    resamples: int = 1000
-
-    def __post_init__(self) -> None:
-        allowed = {"disclosure": ("white_box", *ANSWERS, "none"), "pool": ("latest", "uniform", "nash")}
-        for key, values in allowed.items():
-            if getattr(self, key) not in values:
-                raise UserError(f"cycle.{key}={getattr(self, key)}: allowed are {', '.join(values)}")
-        if self.rounds < 1:
-            raise UserError(f"cycle.rounds={self.rounds}: at least 1 is needed")
-        if self.queries < 1:
-            raise UserError(f"cycle.queries={self.queries}: at least 1 is needed")
-        if self.withheld == self.disclosed:
-            raise UserError(f"cycle.withheld={self.withheld}: must be another family than cycle.disclosed")
-
-
-class Journal:
-    """What has been done: phase -> {"seconds", "result"}, in one JSON file that is rewritten whole after each phase."""
-
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
-        self.path, self.say = path, say
-        self.entries: dict[str, dict[str, Any]] = json.loads(path.read_bytes()) if path.is_file() else {}
-
-    def run(self, phase: str, work: Callable[[], Any]) -> Any:
-        """The phase's JSON-able result: from the journal, or by working now."""
-        if phase not in self.entries:
-            self.say(f"{phase} ...")
-            start = time.perf_counter()
-            result = work()
-            self.entries[phase] = {"seconds": round(time.perf_counter() - start, 3), "result": result}
-            content = json.dumps(self.entries, indent=1)
-            write_beside(self.path, content.encode())
-            self.entries = json.loads(content)
-            self.say(f"{phase} done in {self.entries[phase]['seconds']:.0f} s")
-        return self.entries[phase]["result"]
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        return {phase: entry["seconds"] for phase, entry in self.entries.items()}
 
 
 class ArmsRace:
@@ -256,11 +195,20 @@ class ArmsRace:
                 network = build_detector(family)
             epoch = max(1, options.detector_steps // 5)
             module = DetectorTrainer(
-                network, total_steps=options.detector_steps, learning_rate=options.detector_learning_rate
+                network,
+                total_steps=options.detector_steps,
+                learning_rate=options.detector_learning_rate,
+                adversarial=AdversarialOptions(0.0 if name == WITHHELD else options.adversarial),
             )
             forged = [self.forged(member) for member in pool]
             data = DetectorData(
-                self.real, forged, list(pool.values()), batch=options.detector_batch, steps_per_epoch=epoch, seed=seed
+                self.real,
+                forged,
+                list(pool.values()),
+                batch=options.detector_batch,
+                steps_per_epoch=epoch,
+                seed=seed,
+                masks=hasattr(network, "locate"),
             )
             self.fit(module, data, self.folder / "detectors" / name, options.detector_steps, epoch)
             real, fake = self.real.where(split="validation"), [faces.where(split="validation") for faces in forged]
@@ -322,6 +270,7 @@ class ArmsRace:
             "transfer": arena.transfer(whole.matrix[: len(rounds), : len(rounds)], rounds, rounds),
             "frozen_threshold": self._frozen([*disclosed, *extra, WITHHELD], [*reenactors, *plain]),
             "withheld": [WITHHELD],
+            "adversarial": self.options.adversarial,
         }
 
     def _blur(self, aim: Mapping[str, float | None]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,20 +16,23 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from detection.attacks import Ball, pgd
 from detection.data import AT_ONCE, Batch
 from detection.metrics import auroc, checked
+from generation.records import UserError
 
 _WARM = 0.1
 
 
 @torch.no_grad()
 def score(module: nn.Module, images: Tensor, batch: int = AT_ONCE) -> NDArray[np.float64]:  # uint8 (N, 3, H, W) -> (N,)
-    """Log-odds that each image is forged, in eval mode, on the module's device.
+    """Log-odds that each image is forged, in eval mode, on the module's device; on the CPU where it holds no tensor.
 
     The module's mode is put back afterwards.
     """
     training = module.training
-    device = next(module.parameters()).device
+    held = next(chain(module.parameters(), module.buffers()), None)
+    device = torch.device("cpu") if held is None else held.device
     module.eval()
     try:
         parts = [module(part.to(device).float().div_(255)).double().cpu() for part in torch.split(images, batch)]
@@ -51,6 +57,50 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(candidates[best[len(best) // 2]])
 
 
+@dataclass(frozen=True)
+class AdversarialOptions:
+    """Adversarial training (Madry et al., ICLR 2018, arXiv 1706.06083). share: of every batch that is replaced by
+    examples of `attacks.pgd`, 0 for none; radius and norm: of the ball round each image, for values in [0, 1]; steps:
+    of the attack, each of a quarter of the radius."""
+
+    share: float = 0.0
+    radius: float = 0.008
+    norm: Literal["linf", "l2"] = "linf"
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        for key, right, what in (
+            ("share", 0 <= self.share <= 1, "lie in [0, 1]"),
+            ("radius", self.radius > 0, "be more than 0"),
+            ("norm", self.norm in ("linf", "l2"), "be linf or l2"),
+            ("steps", self.steps >= 1, "be 1 or more"),
+        ):
+            if not right:
+                raise UserError(f"training.adversarial.{key}={getattr(self, key)}: must {what}")
+
+
+def with_adversarial(network: nn.Module, batch: Batch, options: AdversarialOptions, seed: int) -> Batch:
+    """The batch with `options.share` of its images, drawn by `seed`, moved against the network as it is; labels and
+    masks stay.
+
+    The network is attacked in eval mode: its running statistics and its parameters' gradients are left as they are,
+    and its mode is put back.
+    """
+    count = round(options.share * len(batch.label))
+    if not count:
+        return batch
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(batch.label), generator=generator)[:count].sort().values.to(batch.label.device)
+    training = network.training
+    network.eval()
+    try:
+        ball = Ball(options.norm, options.radius)
+        moved = pgd(network, batch.image[chosen], batch.label[chosen], ball, options.steps, generator)
+    finally:
+        network.train(training)
+    return batch._replace(image=batch.image.index_copy(0, chosen, moved))
+
+
 class DetectorTrainer(pl.LightningModule):
     """Trains `network` for `total_steps` steps of AdamW on the logistic loss.
 
@@ -58,13 +108,21 @@ class DetectorTrainer(pl.LightningModule):
     Logs `validation/score`, the AUROC on the validation split.
 
     Where batches hold masks and the network has a `locate` (see `detectors.localizer`), the cross-entropy of its heat
-    map is added, as much as the logistic loss.
+    map is added, as much as the logistic loss. What `adversarial` draws depends on the number of the step alone.
     """
 
-    def __init__(self, network: nn.Module, total_steps: int, learning_rate: float, weight_decay: float = 1e-2) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        total_steps: int,
+        learning_rate: float,
+        weight_decay: float = 1e-2,
+        adversarial: AdversarialOptions | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.total_steps, self.learning_rate, self.weight_decay = total_steps, learning_rate, weight_decay
+        self.adversarial = adversarial or AdversarialOptions()
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def loss(self, batch: Batch) -> Tensor:
@@ -77,7 +135,7 @@ class DetectorTrainer(pl.LightningModule):
         )
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss = self.loss(batch)
+        loss = self.loss(with_adversarial(self.network, batch, self.adversarial, self.global_step))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
         return loss
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from detection.arms_race import ArmsRace, CycleOptions
+from detection.arms_race import ArmsRace
+from detection.cycle import CycleOptions
 from detection.oracle import ANSWERS
 from generation.records import UserError
 from scripts.cycle_report import cycle_findings, write_cycle_report

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from detection.data import AT_ONCE, Batch, DetectorData
 from detection.degradations import Degrade
-from detection.detectors import DETECTORS, build_detector
+from detection.detectors import TRAINABLE, build_detector
 from detection.training import DetectorTrainer, score
 from generation.faces.expressions import expression_bank
 from generation.faces.footage import File, IngestConfig, ingest
@@ -190,9 +190,9 @@ def _frames(runner: Any, faces: Faces) -> Callable[[], int]:
 
 
 def train_detector(config: BenchmarkConfig) -> Iterator[Figure]:
-    """A whole training step of every family at 64 px, degradations included."""
+    """A whole training step of every trainable family at 64 px, degradations included."""
     images = torch.rand(64, 3, 64, 64)
-    for name in DETECTORS:
+    for name in TRAINABLE:
         step = _detector_step(build_detector(name), images)
         yield f"train_{name}_64", rate(step, config.seconds), "images/s", {"batch": 64}
 
@@ -251,9 +251,9 @@ def detector_input(config: BenchmarkConfig) -> Iterator[Figure]:
 
 
 def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
-    """Scoring with every family at 64 px."""
+    """Scoring with every trainable family at 64 px."""
     images = torch.randint(0, 256, (512, 3, 64, 64), dtype=torch.uint8)
-    for name in DETECTORS:
+    for name in TRAINABLE:
         detector = build_detector(name).eval()
 
         def work(detector: torch.nn.Module = detector) -> int:

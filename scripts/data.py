@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from generation.faces.archives import ArchiveConfig, archive_records
+from generation.faces.archives.pictures import read_pictures
 from generation.faces.footage import FootageConfig, footage_records
 from generation.faces.london import LondonConfig, photo_records
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import check_splits
-from generation.records import Faces, UserError, cache_folder, load
-from scripts.door import configure, progress
+from generation.records import Faces, UserError, cache_folder, finished, load
+from scripts.door import configure, progress, say
 
 Progress = Callable[[int, int], None]
 
@@ -78,3 +79,21 @@ def load_split_faces(folder: Path) -> Faces:
     faces = load(folder).where(label=0)
     check_splits(faces, str(folder))
     return faces
+
+
+NOTES = 8
+"""Lines that are told of how pictures were read."""
+
+
+def load_labelled_faces(folder: Path, size: int) -> Faces:
+    """Real and forged rows of one folder: finished records as they are, or pictures in real/ and fake/, made `size`
+    pixels large."""
+    if finished(folder):
+        return load(folder)
+    with progress("pictures") as bar:
+        found = read_pictures(folder, size, bar)
+    for note in found.notes[:NOTES]:
+        say(note)
+    if len(found.notes) > NOTES:
+        say(f"... and {len(found.notes) - NOTES} more")
+    return found.faces

@@ -14,7 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from detection.arms_race import CycleOptions, Red
+from detection.arms_race import Red
+from detection.cycle import CycleOptions
 from detection.disclosure import CONTROLS, DisclosureStudy
 from detection.pictures import pareto_picture
 from detection.report import number

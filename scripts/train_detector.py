@@ -1,9 +1,11 @@
 """Train one detector on records of real and forged faces and measure it on people it has never seen.
 
-python scripts/train_detector.py data.real=REAL data.forged=[FORGED]                 # frequency, 500 steps python
-scripts/train_detector.py detector=mesonet data.real=REAL data.forged=[A,B]   # two reenactors, drawn from equally
+python scripts/train_detector.py data.real=REAL data.forged=[FORGED]                 # frequency, 500 steps
+python scripts/train_detector.py detector=mesonet data.real=REAL data.forged=[A,B]   # two reenactors, equally often
+python scripts/train_detector.py data.folder=DIR                                     # pictures in real/ and fake/
 
-REAL, FORGED, A and B are folders of records, as render_faces, train_generator and arms_race write them.
+REAL, FORGED, A and B are folders of records, as render_faces, train_generator and arms_race write them; DIR may be one
+too, of real and forged faces. Who is shown in a picture is told by its sub-folder, or by its name where it is in none.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from torch import nn
 
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
-from detection.detectors import DETECTORS, build_detector, save_detector
+from detection.detectors import DETECTORS, build_detector, check_trainable, save_detector
 from detection.metrics import auroc, summarise
-from detection.training import DetectorTrainer, choose_threshold, score
+from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
 from generation.pairs import check_splits
 from generation.records import Faces, UserError, load
+from scripts.data import load_labelled_faces
 from scripts.door import configure, entry, say
 from scripts.trainer import TrainerConfig, fit
 
@@ -35,10 +38,13 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class PoolsConfig:
-    """Folders of records; see `detection.data.DetectorData` for the others."""
+    """real, forged: folders of records; or folder: of pictures in real/ and fake/, which become `size` pixels large, or
+    of records with both classes. See `detection.data.DetectorData` for the others."""
 
-    real: Path
+    real: Path | None = None
     forged: tuple[Path, ...] = ()
+    folder: Path | None = None
+    size: int = 128
     weights: tuple[float, ...] | None = None
     paired: bool = True
     self_blended: float = 0.0
@@ -56,10 +62,13 @@ class DegradeConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
+    """adversarial: see `detection.training.AdversarialOptions`."""
+
     steps: int = 500
     steps_per_epoch: int = 100
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,9 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(TrainDetectorConfig, config)
     made = prepare(settings)
     module, data, training = made.module, made.data, settings.training
-    trainer = DetectorTrainer(module, training.steps, training.learning_rate, training.weight_decay)
+    trainer = DetectorTrainer(
+        module, training.steps, training.learning_rate, training.weight_decay, training.adversarial
+    )
     fit(trainer, data, folder / "training", settings.trainer.with_steps(training.steps, training.steps_per_epoch))
 
     held = data.held("validation")
@@ -94,7 +105,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 class Prepared(NamedTuple):
-    """What training needs; `pools` names each pool of forgeries: its folder's name."""
+    """What training needs; `pools` names each pool of forgeries."""
 
     module: nn.Module
     options: dict[str, Any]
@@ -103,28 +114,17 @@ class Prepared(NamedTuple):
 
 
 def prepare(settings: TrainDetectorConfig) -> Prepared:
-    """Build the detector and read the records; what is wrong with either is found here, before training."""
+    """Build the detector and read the faces; what is wrong with either is found here, before training."""
     name, options, chosen = settings.detector.name, settings.detector.options, settings.data
-    if name in DETECTORS:
-        options = asdict(configure(DETECTORS[name].options, options, "detector.options"))
+    check_trainable(name)
+    options = asdict(configure(DETECTORS[name].options, options, "detector.options"))
     module = build_detector(name, options, settings.seed)
     degrade = Degrade(**asdict(settings.degrade))
-    if not chosen.forged and chosen.self_blended < 1:
-        raise UserError(
-            "data.forged=[]: at least one folder of forged records is needed, as data.forged=[FOLDER], or "
-            "data.self_blended=1"
-        )
-    real = load(chosen.real).where(label=0)
-    forged = [load(folder).where(label=1) for folder in chosen.forged]
-    if len(real) == 0:
-        raise UserError(f"{chosen.real}: holds no real faces")
-    for folder, faces in zip(chosen.forged, forged, strict=True):
-        if len(faces) == 0:
-            raise UserError(f"{folder}: holds no forged faces")
+    real, pools = load_pools(chosen)
     steps = settings.training.steps_per_epoch
     data = DetectorData(
         real,
-        forged,
+        list(pools.values()),
         chosen.weights,
         batch=chosen.batch,
         steps_per_epoch=steps,
@@ -132,14 +132,55 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
         degrade=degrade,
         paired=chosen.paired,
         self_blended=chosen.self_blended,
-        masks=hasattr(module, "locate"),
+        masks=hasattr(module, "locate") and all(bool(pool.mask.any()) for pool in pools.values()),
     )
-    check_splits(Faces.concatenate([real, *forged]), f"{chosen.real} with data.forged")
+    where = chosen.folder or f"{chosen.real} with data.forged"
+    check_splits(Faces.concatenate([real, *pools.values()]), str(where))
     if len(np.unique(data.held("test").identity)) < 2:
-        raise UserError(f"{chosen.real}: one identity in the test split; an interval by identity needs at least two")
+        raise UserError(
+            f"{chosen.folder or chosen.real}: one identity in the test split; an interval by identity needs at least "
+            "two"
+        )
+    return Prepared(module, options, data, list(pools))
+
+
+def load_pools(chosen: PoolsConfig) -> tuple[Faces, dict[str, Faces]]:
+    """Real faces, and the forgeries by the name of their pool: their folder's, or of one folder each method's."""
+    if chosen.folder is not None:
+        if chosen.real is not None or chosen.forged:
+            raise UserError("data.folder: holds both classes; give either data.folder or data.real and data.forged")
+        return _pools_of(chosen.folder, chosen)
+    if chosen.real is None:
+        raise UserError("data.real: must be given, as data.real=REAL data.forged=[FORGED], or else data.folder=DIR")
+    if not chosen.forged and chosen.self_blended < 1:
+        raise UserError(
+            "data.forged=[]: at least one folder of forged records is needed, as data.forged=[FOLDER], or "
+            "data.self_blended=1"
+        )
     names = [folder.resolve().name for folder in chosen.forged]
-    pools = [name if names.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(names)]
-    return Prepared(module, options, data, pools)
+    real, pools = load(chosen.real).where(label=0), {}
+    for index, (name, folder) in enumerate(zip(names, chosen.forged, strict=True)):
+        faces = load(folder).where(label=1)
+        if len(faces) == 0:
+            raise UserError(f"{folder}: holds no forged faces")
+        pools[name if names.count(name) == 1 else f"{name}-{index}"] = faces
+    if len(real) == 0:
+        raise UserError(f"{chosen.real}: holds no real faces")
+    return real, pools
+
+
+def _pools_of(folder: Path, chosen: PoolsConfig) -> tuple[Faces, dict[str, Faces]]:
+    faces = load_labelled_faces(folder, chosen.size)
+    if chosen.self_blended and not bool(faces.landmarks.any()):
+        raise UserError(
+            f"data.self_blended={chosen.self_blended}: needs landmarks, which the pictures in {folder} do not have; "
+            f"make records with scripts/ingest.py data=archive data.root={folder}"
+        )
+    real, forged = faces.where(label=0), faces.where(label=1)
+    for kind, one in (("real", real), ("forged", forged)):
+        if len(one) == 0:
+            raise UserError(f"{folder}: holds no {kind} faces")
+    return real, {str(name): forged.select(forged.method == name) for name in np.unique(forged.method)}
 
 
 def measure(module: nn.Module, data: DetectorData, pools: list[str], threshold: float, seed: int) -> dict[str, Any]:

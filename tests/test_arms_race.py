@@ -24,7 +24,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from detection.arms_race import CycleOptions
+from detection.cycle import CycleOptions
 from generation.forge import forge
 from generation.records import INFO, Faces, UserError, encode_png, load
 from generation.reenactors import load_reenactor
@@ -200,7 +200,13 @@ def test_ctrl_c_says_how_to_go_on(faces_folder: Path, tmp_path: Path) -> None:
     assert started.returncode == 130 and "hydra.run.dir=" in rest and "Traceback" not in rest
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"queries": 0}, {"pool": "best"}, {"withheld": "frequency"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rounds": 0}, {"queries": 0}, {"pool": "best"}, {"withheld": "frequency"}, {"withheld": "external"},
+        {"disclosed": "external"}, {"disclosed": "nobody"}, {"adversarial": 1.5},
+    ],
+)  # fmt: skip
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         CycleOptions(**wrong)

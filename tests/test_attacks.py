@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_detectors import OPTIONS
 from torch import Tensor, nn
 
 from detection.attacks import ATTACKS, BLIND, Ball, apgd, expected, margin, pgd, square, stuck_on, universal_patch
@@ -33,7 +34,7 @@ class Linear(nn.Module):
 @pytest.mark.parametrize(("name", "ball"), CASES)
 @pytest.mark.parametrize("family", DETECTORS)
 def test_no_attack_leaves_its_ball_or_helps_the_detector(family: str, name: str, ball: Ball) -> None:
-    victim = build_detector(family).eval()
+    victim = build_detector(family, OPTIONS.get(family)).eval()
     images, labels = pictures()
     given = images.clone()
     found = ATTACKS[name](victim, images, labels, ball, 6, draws())

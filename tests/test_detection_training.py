@@ -21,6 +21,7 @@ import pytest
 import torch
 from scipy import ndimage
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from test_detectors import OPTIONS
 from torch import Tensor, nn
 
 from detection.data import Batch, DetectorData
@@ -219,7 +220,7 @@ def test_images_of_two_sizes_are_refused(real: Faces, forged: list[Faces]) -> No
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_score_is_the_detectors_logit_in_eval_mode(name: str, real: Faces) -> None:
-    module = build_detector(name, {"architecture": "test_resnet"} if name == "backbone" else {}).train()
+    module = build_detector(name, OPTIONS.get(name)).train()
     before = {key: value.clone() for key, value in module.state_dict().items()}
     logits = score(module, real.image[:37], batch=16)
     assert logits.dtype == np.float64 and logits.shape == (37,)
@@ -331,10 +332,13 @@ def test_the_script_says_what_is_wrong_in_one_line(folders: dict[str, Path], tmp
 
 MISTAKES = [
     ({"detector.name": "meso"}, r"detector\.name=meso"),
+    ({"detector.name": "external"}, r"detector\.name=external: is taken as it is and cannot be trained"),
     ({"detector.options.truncation": "much"}, r"detector\.options\.truncation=much"),
     ({"detector.options.colour": 1}, r"detector\.options\.colour"),
     ({"data.forged": []}, r"data\.forged=\[\]"),
     ({"data.weights": [1, 2]}, r"data\.weights"),
+    ({"training.adversarial.share": 2}, r"training\.adversarial\.share=2\.0: must lie in \[0, 1\]"),
+    ({"training.adversarial.norm": "l1"}, r"training\.adversarial\.norm=l1"),
     ({"degrade.severity": 9}, r"degrade\.severity=9"),
     ({"data.real": "G0"}, r"G0: holds no real faces"),
     ({"data.forged": ["real"]}, r"real: holds no forged faces"),

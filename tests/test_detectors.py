@@ -12,15 +12,20 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from external_files import their_file
 from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
-from detection.detectors import DETECTORS, build_detector, load_detector, save_detector
+from detection.detectors import DETECTORS, TRAINABLE, build_detector, load_detector, save_detector
 from detection.detectors.fronts import Residuals
 from generation.records import UserError
 
-OPTIONS = {"backbone": {"architecture": "test_resnet"}, "adapted": {"architecture": "test_vit"}}
+OPTIONS = {
+    "backbone": {"architecture": "test_resnet"},
+    "adapted": {"architecture": "test_vit"},
+    "external": {"path": their_file()},
+}
 """Small enough for a test; families that are not named here are tested with their defaults."""
 
 every_family = pytest.mark.parametrize("name", DETECTORS)
@@ -75,7 +80,7 @@ def test_the_gradient_in_the_image_is_that_of_finite_differences(name: str) -> N
     torch.testing.assert_close((gradient * direction).sum(), change, rtol=1e-3, atol=1e-6)
 
 
-@every_family
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_a_step_in_bf16_goes_the_same_way(name: str) -> None:
     module, images, labels = _awake(name), _images(6, seed=70), torch.arange(6) % 2.0
     directions = []
@@ -89,7 +94,7 @@ def test_a_step_in_bf16_goes_the_same_way(name: str) -> None:
     assert F.cosine_similarity(*directions, dim=0) > 0.5
 
 
-@every_family
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_the_first_weights_come_from_the_seed_alone(name: str) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()

@@ -7,12 +7,16 @@ from textwrap import dedent
 import numpy as np
 import pytest
 import torch
+from external_files import Theirs, onnx, script
 from PIL import Image
 from real_media import shared
 from torch import Tensor, nn
 
+from detection.detectors import build_detector, check_trainable, load_detector, save_detector
 from detection.detectors.external import External, ExternalOptions
 from detection.detectors.mesonet import read_published
+from detection.metrics import looks_like_probabilities
+from detection.training import score
 from generation.records import UserError
 
 
@@ -30,19 +34,6 @@ class TwoAnswers(nn.Module):
 
 def pictures(count: int = 3, size: int = 16) -> Tensor:
     return (torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
-
-
-def onnx(path: Path, module: nn.Module, size: int = 16, batch: bool = True) -> str:
-    pytest.importorskip("onnxscript")
-    given = torch.rand(2 if batch else 1, 3, size, size)
-    shapes = ({0: torch.export.Dim("batch")},) if batch else None
-    torch.onnx.export(module, (given,), dynamo=True, dynamic_shapes=shapes, verbose=False).save(path)  # type: ignore[union-attr]
-    return str(path)
-
-
-def script(path: Path, module: nn.Module) -> str:
-    torch.jit.save(torch.jit.trace(module, torch.rand(1, 3, 16, 16)), str(path))  # type: ignore[no-untyped-call]
-    return str(path)
 
 
 @pytest.fixture
@@ -93,16 +84,69 @@ def script_last(path: Path, module: nn.Module) -> str:
     return str(path)
 
 
-def test_probabilities_become_log_odds(tmp_path: Path) -> None:
-    class Probability(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            return torch.sigmoid(20 * (images.mean((1, 2, 3)) - 0.5))
+class Probability(Brightness):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.sigmoid(super().forward(images))
 
+
+def test_probabilities_become_log_odds(tmp_path: Path) -> None:
     path, images = script(tmp_path / "a.pt", Probability()), pictures()
     found = External(ExternalOptions(path, output="probability"))(images)
     torch.testing.assert_close(found, Brightness()(images), atol=1e-3, rtol=1e-3)
     with pytest.raises(UserError, match=r"no probabilities; set detector\.options\.output=log_odds"):
         External(ExternalOptions(script(tmp_path / "b.pt", Brightness()), output="probability"))(images * 0)
+
+
+def test_probabilities_where_log_odds_are_due_are_noticed(tmp_path: Path) -> None:
+    path = script(tmp_path / "a.pt", Probability())
+    shades = torch.linspace(90, 165, 16).round().to(torch.uint8).view(16, 1, 1, 1).expand(16, 3, 16, 16)
+    told, untold = (score(External(ExternalOptions(path, output=kind)), shades) for kind in ("probability", "log_odds"))
+    assert looks_like_probabilities(untold) and not looks_like_probabilities(told)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "function"])
+def test_a_module_without_parameters_is_scored(kind: str, tmp_path: Path, function: str) -> None:
+    path = {
+        "onnx": lambda: onnx(tmp_path / "a.onnx", Brightness()),
+        "torchscript": lambda: script(tmp_path / "a.pt", Brightness()),
+        "function": lambda: function,
+    }[kind]()
+    module = build_detector("external", {"path": path})
+    assert not list(module.parameters())
+    images = (pictures() * 255).round().to(torch.uint8)
+    expected = Brightness()(images.float() / 255).numpy()
+    np.testing.assert_allclose(score(module, images), expected, atol=1e-4, rtol=1e-4)
+    np.testing.assert_array_equal(score(Brightness(), images), expected)
+    saved = load_detector(save_detector(tmp_path / "D", module, "external", {"path": path}, {}))
+    np.testing.assert_array_equal(score(saved.module, images), score(module, images))
+
+
+def test_it_cannot_be_trained() -> None:
+    with pytest.raises(UserError, match=r"cycle\.withheld=external: is taken as it is and cannot be trained"):
+        check_trainable("external", "cycle.withheld")
+    check_trainable("localizer")
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    path = script(tmp_path / "theirs.pt", Theirs(4))
+    weights = save_detector(tmp_path / "D", build_detector("external", {"path": path}), "external", {"path": path}, {})
+    script(tmp_path / "theirs.pt", Theirs(5))
+    with pytest.raises(UserError, match="does not hold the detector"):
+        load_detector(weights)
+    Path(path).unlink()
+    with pytest.raises(UserError, match="no such file"):
+        load_detector(weights)
+
+
+def test_keras_weights_of_another_network_are_named(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        for layer in range(1, 5):
+            file[f"conv2d_{layer}/conv2d_{layer}/kernel:0"] = np.zeros((7, 7, 3, 2), np.float32)
+            file[f"conv2d_{layer}/conv2d_{layer}/bias:0"] = np.zeros(2, np.float32)
+    with pytest.raises(UserError, match=r"other\.h5: holds neither Meso4 nor MesoInception4") as caught:
+        External(ExternalOptions(str(tmp_path / "other.h5")))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -19,20 +19,32 @@ from torch import nn
 
 from detection.detectors.adapted import Adapted, AdaptedOptions
 from detection.detectors.backbone import Backbone, BackboneOptions
+from detection.detectors.external import External, ExternalOptions
 from detection.detectors.frequency import Frequency, FrequencyOptions
 from detection.detectors.localizer import Localizer, LocalizerOptions
 from detection.detectors.mesonet import Mesonet, MesonetOptions
 from detection.detectors.temporal import Temporal, TemporalOptions
 from generation.records import UserError, write_beside
 
-__all__ = ["DETECTORS", "Detector", "Family", "build_detector", "load_detector", "save_detector"]
+__all__ = [
+    "DETECTORS",
+    "TRAINABLE",
+    "Detector",
+    "Family",
+    "build_detector",
+    "check_trainable",
+    "load_detector",
+    "save_detector",
+]
 
 
 class Family(NamedTuple):
-    """How a detector is built from its options (a frozen dataclass with defaults)."""
+    """How a detector is built from its options (a frozen dataclass with defaults); `trainable`: or is it taken as it
+    is."""
 
     build: Callable[[Any], nn.Module]
     options: type
+    trainable: bool = True
 
 
 DETECTORS: dict[str, Family] = {
@@ -42,7 +54,10 @@ DETECTORS: dict[str, Family] = {
     "adapted": Family(Adapted, AdaptedOptions),
     "localizer": Family(Localizer, LocalizerOptions),
     "temporal": Family(Temporal, TemporalOptions),
+    "external": Family(External, ExternalOptions, trainable=False),
 }
+
+TRAINABLE = tuple(name for name, family in DETECTORS.items() if family.trainable)
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,14 @@ class Detector:
     name: str
     options: dict[str, Any]
     meta: dict[str, Any]
+
+
+def check_trainable(name: str, key: str = "detector.name") -> None:
+    """Raise `UserError` unless `name`, which `key` of the configuration asks for, is a family that can be trained."""
+    if name not in DETECTORS:
+        raise UserError(f"{key}={name}: there is no such detector; there are {', '.join(DETECTORS)}")
+    if name not in TRAINABLE:
+        raise UserError(f"{key}={name}: is taken as it is and cannot be trained; choose one of {', '.join(TRAINABLE)}")
 
 
 def _options(name: str, options: Mapping[str, Any]) -> Any:

@@ -73,7 +73,7 @@ class External(nn.Module):
         if not isinstance(answer, Tensor) or answer.numel() != len(images):
             shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise UserError(f"{self.options.path}: answers {shape} to {len(images)} pictures; one number each is due")
-        score = answer.reshape(-1).float()
+        score = answer.reshape(-1).to(images)
         if self.options.output == "probability":
             if float(score.min()) < 0 or float(score.max()) > 1:
                 raise UserError(
