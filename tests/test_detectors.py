@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from external_files import their_file
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from detection.detectors import DETECTORS, TRAINABLE, build_detector, load_detec
 from detection.detectors.fronts import Residuals
 from generation.records import UserError
 
+PRESETS = Path(__file__).parent.parent / "conf" / "detector"
 OPTIONS = {
     "backbone": {"architecture": "test_resnet"},
     "adapted": {"architecture": "test_vit"},
@@ -240,6 +242,13 @@ def test_a_backbone_is_timms_network_on_normalised_images() -> None:
     with torch.no_grad():
         torch.testing.assert_close(module(images), network((images - mean) / deviation)[:, 0])
         assert module(_images(2, 64, 64)).shape == (2,)
+
+
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_lists_all_options_of_its_family(path: Path) -> None:
+    config = OmegaConf.load(path)
+    assert set(config.options) == {field.name for field in fields(DETECTORS[config.name].options)}
+    assert timm.is_model(config.options.get("architecture", "resnet10t"))
 
 
 def test_an_unknown_network_is_named_with_near_ones() -> None:
