@@ -24,10 +24,11 @@ from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.trainer import LoggerConfig, TrainerConfig
 
 TRAINER = TrainerConfig(accelerator="cpu", progress=False, logger=LoggerConfig("none"))
+REENACTOR = ReenactorConfig("warp", {"widths": [16, 32], "blocks": 1, "refine_width": 16})
 GENERATOR = GeneratorConfig(
     steps=4, steps_per_epoch=4, batch=4, fine_tune_steps=3, precision="32-true", judged=0
 )  # fmt: skip
-STEPS = 5
+STEPS = 3
 COUNTS: dict[str, Any] = {
     "rounds": 2, "train_forgeries": 12, "validation_forgeries": 8, "test_forgeries": 12, "detector_steps": STEPS,
     "detector_batch": 8, "resamples": 10,
@@ -35,7 +36,7 @@ COUNTS: dict[str, Any] = {
 
 
 def run(faces: Faces, folder: Path, **options: Any) -> dict[str, Any]:
-    with RedTeam(faces, ReenactorConfig("warp"), GENERATOR, TRAINER, 0) as red:
+    with RedTeam(faces, REENACTOR, GENERATOR, TRAINER, 0) as red:
         cycle = CycleOptions(**COUNTS | options)
         return ArmsRace(faces, red, partial(fit_for, TRAINER), cycle, folder, 0, lambda line: None).run()
 
