@@ -21,7 +21,7 @@ from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
 from detection.detectors import Detector, build_detector, load_detector, save_detector
 from detection.metrics import auroc, temperature
-from detection.training import DetectorTrainer, choose_threshold, score
+from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
 from generation.records import Faces, UserError, cache_folder, finished, load
 from generation.reenactors import shipped
 from scripts.console import say
@@ -73,6 +73,7 @@ class Recipe:
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     degrade: DegradeRecipe = field(default_factory=DegradeRecipe)
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
 class Arm(NamedTuple):
@@ -164,7 +165,7 @@ def train(
         self_blended=recipe.self_blended if arm.families else 1.0,
         masks=hasattr(network, "locate"),
     )
-    module = DetectorTrainer(network, recipe.steps, recipe.learning_rate, recipe.weight_decay)
+    module = DetectorTrainer(network, recipe.steps, recipe.learning_rate, recipe.weight_decay, recipe.adversarial)
     fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, epoch))
     held = data.held("validation")
     logits = score(network, held.image)
