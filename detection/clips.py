@@ -126,6 +126,11 @@ class ClipScores(NamedTuple):
     identity: NDArray[np.str_]
 
 
+def takes_clips(module: nn.Module) -> bool:
+    """Whether a detector is one of clips."""
+    return bool(getattr(module, "takes_clips", False))
+
+
 def score_clips(module: nn.Module, faces: Faces, length: int) -> ClipScores:
     """Scores of all windows of `length` frames, without overlap; a clip's last frames that fill none are left out.
 
@@ -133,7 +138,7 @@ def score_clips(module: nn.Module, faces: Faces, length: int) -> ClipScores:
     `UserError` where no clip has so many frames.
     """
     rows = windows(faces, length, every=length)
-    if getattr(module, "takes_clips", False):
+    if takes_clips(module):
         logits = score(module, faces.image[rows], batch=_at_once(length))
     else:
         logits = score(module, faces.image[rows.ravel()]).reshape(rows.shape).mean(axis=1)

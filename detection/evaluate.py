@@ -2,14 +2,14 @@
 and condition has a file of its own.
 
 A condition is what happens to the pictures: nothing, a degradation at a severity, or an attack on one of the classes.
-Degraded pictures are made batch by batch, once for all detectors; attacks are made against each detector alone.
+Degraded pictures are made once for all detectors; attacks are made against each detector alone.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.attacks import ATTACKS, BLIND, Ball, Victim, expected, pgd, stuck_on, universal_patch
+from detection.clips import takes_clips, windows
 from detection.data import AT_ONCE
 from detection.degradations import DEGRADATIONS, LIGHT, SEVERITIES, Degrade
 from detection.scores import COLUMNS, write_scores
@@ -91,13 +92,15 @@ def evaluate(
     folder: Path,
     *,
     attacks: AttackConfig | None = None,
+    clip: int = 8,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """The scores of `detection.scores`, of the test split under every condition and of the validation split clean.
 
     sets: real and forged faces by name. `folder`/scores/<data>/<detector>/<condition>.parquet is taken up where it is.
-    Attacks by gradients are left out for a detector that has none.
+    Attacks by gradients are left out for a detector that has none, all attacks for one of clips, which has a score for
+    every window of `clip` frames, in the row of its first frame.
     """
     attacks = attacks or AttackConfig()
     files: dict[tuple[str, str, Condition], Path] = {
@@ -110,7 +113,7 @@ def evaluate(
     for data, faces in sets.items():
         for condition in wanted:
             waiting = {name: one for name, one in detectors.items() if not files[data, name, condition].is_file()}
-            for name, table in _scored(waiting, data, faces, condition, attacks, seed).items():
+            for name, table in _scored(waiting, data, faces, condition, attacks, clip, seed).items():
                 write_scores(files[data, name, condition], table)
             done += len(detectors)
             if progress is not None:
@@ -125,7 +128,13 @@ def differentiable(module: nn.Module, images: Tensor) -> bool:  # uint8 (1, 3, H
 
 
 def _scored(
-    detectors: Mapping[str, nn.Module], data: str, faces: Faces, condition: Condition, attacks: AttackConfig, seed: int
+    detectors: Mapping[str, nn.Module],
+    data: str,
+    faces: Faces,
+    condition: Condition,
+    attacks: AttackConfig,
+    clip: int,
+    seed: int,
 ) -> dict[str, pd.DataFrame]:
     if not detectors:
         return {}
@@ -137,7 +146,7 @@ def _scored(
         held = faces.where(split="validation")
         found = {}
         for detector, module in detectors.items():
-            if name not in BLIND and not differentiable(module, chosen.image[:1]):
+            if takes_clips(module) or (name not in BLIND and not differentiable(module, chosen.image[:1])):
                 continue
             logits = score(module, chosen.image)
             hit = np.flatnonzero(chosen.label.numpy() == _TARGETS[target])
@@ -145,10 +154,18 @@ def _scored(
             found[detector] = table_of(detector, data, condition, chosen, logits)
         return found
     if condition.degradation:
-        logits_of = _degraded(detectors, test.image, condition, [seed, draws])
-        return {name: table_of(name, data, condition, test, logits) for name, logits in logits_of.items()}
-    split = faces.select(np.isin(faces.split, ("validation", "test")))
-    return {name: table_of(name, data, condition, split, score(one, split.image)) for name, one in detectors.items()}
+        seen = replace(test, image=_degraded(test.image, condition, [seed, draws]))
+    else:
+        seen = faces.select(np.isin(faces.split, ("validation", "test")))
+    return {name: _table(name, module, data, condition, seen, clip) for name, module in detectors.items()}
+
+
+def _table(detector: str, module: nn.Module, data: str, condition: Condition, faces: Faces, clip: int) -> pd.DataFrame:
+    if not takes_clips(module):
+        return table_of(detector, data, condition, faces, score(module, faces.image))
+    rows = windows(faces, clip, every=clip)
+    logits = score(module, faces.image[rows], batch=max(1, AT_ONCE // clip))
+    return table_of(detector, data, condition, faces.select(rows[:, 0]), logits)
 
 
 def table_of(detector: str, data: str, condition: Condition, faces: Faces, logits: np.ndarray) -> pd.DataFrame:
@@ -172,17 +189,13 @@ def table_of(detector: str, data: str, condition: Condition, faces: Faces, logit
     )
 
 
-def _degraded(
-    detectors: Mapping[str, nn.Module], images: Tensor, condition: Condition, seed: Sequence[int]
-) -> dict[str, np.ndarray]:
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in detectors}
-    for index, batch in enumerate(torch.split(images, AT_ONCE)):
+def _degraded(images: Tensor, condition: Condition, seed: Sequence[int]) -> Tensor:  # uint8 (N, 3, H, W) -> the same
+    result = torch.empty_like(images)
+    for index, rows in enumerate(torch.split(torch.arange(len(images)), AT_ONCE)):
         generator = torch.Generator().manual_seed(_number([*seed, index]))
-        changed = DEGRADATIONS[condition.degradation](batch.float() / 255, condition.severity, generator)
-        seen = (changed * 255).round().to(torch.uint8)
-        for name, module in detectors.items():
-            parts[name].append(score(module, seen))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+        changed = DEGRADATIONS[condition.degradation](images[rows].float() / 255, condition.severity, generator)
+        result[rows] = (changed * 255).round().to(torch.uint8)
+    return result
 
 
 def _number(seed: Sequence[int]) -> int:

@@ -165,13 +165,16 @@ Work = Callable[[DictConfig, Path], Mapping[str, Any]]
 """(configuration, run folder) -> results for `summary.json`."""
 
 
-def entry(name: str, named: Iterable[str] = ()) -> Callable[[Work], Callable[[], None]]:
+def entry(
+    name: str, named: Iterable[str] = (), paths: Mapping[str, str] | None = None
+) -> Callable[[Work], Callable[[], None]]:
     """Decorator: the function becomes a command that reads `conf/<name>.yaml` and `key=value ...` of the command line.
 
     The run folder is `hydra.run.dir`; one that holds a run of another configuration is refused. Exit codes: 2 with one
     line for a user's mistake or a full disk, 3 where the results are `Incomplete`, 130 for Ctrl-C.
 
-    named: groups of keys whose names users choose, such as `sets` for sets.mine=DIR.
+    named: groups of keys whose names users choose, such as `sets` for sets.mine=DIR. paths: short keys whose value,
+    where it is a file or folder that is there, is meant for another key, such as data=DIR for data.folder=DIR.
     """
 
     def decorate(work: Work) -> Callable[[], None]:
@@ -192,8 +195,7 @@ def entry(name: str, named: Iterable[str] = ()) -> Callable[[Work], Callable[[],
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             if not {"-m", "--multirun"} & set(sys.argv):
                 sys.argv[1:] = [_commas_as_list(argument) for argument in sys.argv[1:]]
-            own = tuple(f"{group}." for group in named)
-            sys.argv[1:] = [f"++{argument}" if argument.startswith(own) else argument for argument in sys.argv[1:]]
+            sys.argv[1:] = [_spelled_out(argument, tuple(named), paths or {}) for argument in sys.argv[1:]]
             with _mistakes_end_here("give the command again"):
                 hydra.main(version_base="1.3", config_path="pkg://conf", config_name=name)(task)()
 
@@ -201,6 +203,14 @@ def entry(name: str, named: Iterable[str] = ()) -> Callable[[Work], Callable[[],
         return main
 
     return decorate
+
+
+def _spelled_out(argument: str, named: tuple[str, ...], paths: Mapping[str, str]) -> str:
+    """A `key=value` as Hydra wants it: short keys at length, and `++` before keys that no configuration lists."""
+    key, _, value = argument.partition("=")
+    if key in paths and value and Path(value).exists():
+        argument = f"{paths[key]}={value}"
+    return f"++{argument}" if argument.startswith(tuple(f"{group}." for group in named)) else argument
 
 
 def _commas_as_list(argument: str) -> str:

@@ -3,9 +3,10 @@
 python scripts/evaluate.py experiment=cross_generator     # robustness, attacks, self_blend_only, fairness
 python scripts/evaluate.py scores=FILE.csv                # anybody's scores: label, score, and more
 python scripts/evaluate.py sets.mine=DIR detectors.D0=FILE.safetensors
-python scripts/evaluate.py sets.mine=DIR detector=external detector.options.path=FILE.onnx
+python scripts/evaluate.py detector=external detector.path=FILE.onnx data=DIR
 
-DIR is a folder of records with real and forged faces. A run that was stopped goes on where it was.
+DIR is a folder of records with real and forged faces, or of pictures in real/ and fake/. A run that was stopped goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from detection.clips import takes_clips
 from detection.detectors import build_detector, load_detector
 from detection.evaluate import AttackConfig, conditions, evaluate
 from detection.evaluation_pictures import face_grid, heated
@@ -32,14 +34,17 @@ from detection.scores import read_scores, write_scores
 from detection.training import score
 from generation.faces.people import FacesConfig
 from generation.pairs import check_splits
-from generation.records import Faces, UserError, load
+from generation.records import Faces, UserError
 from scripts.bench import Arm, ForgeConfig, Forger, Recipe, arms, forgeries, train
-from scripts.data import apart_from_data, load_split_faces, prepare
+from scripts.data import apart_from_data, load_labelled_faces, load_split_faces, prepare
 from scripts.door import configure, entry, progress, say
 from scripts.groups import Belongs, groups_of
 from scripts.summary import commit
 from scripts.train_detector import DetectorConfig
 from scripts.trainer import TrainerConfig
+
+NAMED = ("sets", "detectors", "recipes", "forgers")
+PATHS = {"data": "sets.data", "detector.path": "detector.options.path"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ class EvaluateConfig:
 
     scores: Path | None = None
     sets: dict[str, Path] = field(default_factory=dict)
+    size: int = 128
     whole: bool = False
+    clip: int = 8
     detectors: dict[str, Path] = field(default_factory=dict)
     detector: DetectorConfig | None = None
     recipes: dict[str, Recipe] = field(default_factory=dict)
@@ -90,7 +97,7 @@ class Competition(NamedTuple):
     groups: dict[str, Belongs]
 
 
-@entry("evaluate", named=("sets", "detectors", "recipes", "forgers"))
+@entry("evaluate", named=NAMED, paths=PATHS)
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(EvaluateConfig, apart_from_data(config))
     title = f"Evaluation: {config.get('experiment_name') or folder.name}"
@@ -108,6 +115,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
             wanted,
             folder,
             attacks=settings.attacks,
+            clip=settings.clip,
             seed=settings.seed,
             progress=bar,
         )
@@ -136,7 +144,7 @@ def _competition(settings: EvaluateConfig, data: DictConfig, folder: Path) -> Co
     if settings.detector is not None:
         detectors[settings.detector.name] = build_detector(settings.detector.name, settings.detector.options).eval()
     for name, path in settings.sets.items():
-        sets[name] = load(path)
+        sets[name] = load_labelled_faces(path, settings.size)
         if settings.whole:
             sets[name] = replace(sets[name], split=np.full(len(sets[name]), "test"))
         check_splits(sets[name], str(path), ("test",))
@@ -191,7 +199,10 @@ def _pictures(competition: Competition, found: Leaderboard, shown: int) -> list[
     pictures = []
     for data, faces in competition.sets.items():
         test = faces.where(split="test")
-        order = [row["detector"] for row in ranked(found.rows, data) if row["detector"] in competition.detectors]
+        frames = {name for name, module in competition.detectors.items() if not takes_clips(module)}
+        order = [row["detector"] for row in ranked(found.rows, data) if row["detector"] in frames]
+        if not order:
+            continue
         best = competition.detectors[order[0]]
         logits, truth = score(best, test.image), test.label.numpy()
         forged, real = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)

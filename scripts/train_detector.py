@@ -2,7 +2,7 @@
 
 python scripts/train_detector.py data.real=REAL data.forged=[FORGED]                 # frequency, 500 steps
 python scripts/train_detector.py detector=mesonet data.real=REAL data.forged=[A,B]   # two reenactors, equally often
-python scripts/train_detector.py data.folder=DIR                                     # pictures in real/ and fake/
+python scripts/train_detector.py data=DIR                                            # pictures in real/ and fake/
 
 REAL, FORGED, A and B are folders of records, as render_faces, train_generator and arms_race write them; DIR may be one
 too, of real and forged faces. Who is shown in a picture is told by its sub-folder, or by its name where it is in none.
@@ -18,6 +18,7 @@ import numpy as np
 from omegaconf import DictConfig
 from torch import nn
 
+from detection.clips import ClipData, ClipScores, score_clips, takes_clips
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
 from detection.detectors import DETECTORS, build_detector, check_trainable, save_detector
@@ -39,12 +40,14 @@ class DetectorConfig:
 @dataclass(frozen=True)
 class PoolsConfig:
     """real, forged: folders of records; or folder: of pictures in real/ and fake/, which become `size` pixels large, or
-    of records with both classes. See `detection.data.DetectorData` for the others."""
+    of records with both classes. clip: frames that a detector of clips sees at once. See `detection.data.DetectorData`
+    for the others."""
 
     real: Path | None = None
     forged: tuple[Path, ...] = ()
     folder: Path | None = None
     size: int = 128
+    clip: int = 8
     weights: tuple[float, ...] | None = None
     paired: bool = True
     self_blended: float = 0.0
@@ -81,7 +84,7 @@ class TrainDetectorConfig:
     seed: int = 0
 
 
-@entry("train_detector")
+@entry("train_detector", paths={"data": "data.folder"})
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Train a detector, choose its checkpoint and threshold on validation people, and measure it on test people."""
     settings = configure(TrainDetectorConfig, config)
@@ -92,12 +95,11 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     )
     fit(trainer, data, folder / "training", settings.trainer.with_steps(training.steps, training.steps_per_epoch))
 
-    held = data.held("validation")
-    logits = score(module, held.image)
-    threshold, validation = choose_threshold(held.label, logits), auroc(held.label, logits)
+    held = _scored(module, data.held("validation"), settings.data.clip)
+    threshold, validation = choose_threshold(held.label, held.score), auroc(held.label, held.score)
     meta = {"threshold": threshold, "validation_auroc": validation, "pools": made.pools}
     weights = save_detector(folder / "detector", module, settings.detector.name, made.options, meta)
-    results = measure(module, data, made.pools, threshold, settings.seed)
+    results = measure(module, data, made.pools, threshold, settings.seed, settings.data.clip)
     found = results["test"]
     interval = f"[{found['auroc_low']:.3f}, {found['auroc_high']:.3f}]"
     say(f"AUROC {found['auroc']:.3f} {interval} on {found['identities']} unseen people")
@@ -121,19 +123,21 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
     module = build_detector(name, options, settings.seed)
     degrade = Degrade(**asdict(settings.degrade))
     real, pools = load_pools(chosen)
-    steps = settings.training.steps_per_epoch
-    data = DetectorData(
-        real,
-        list(pools.values()),
-        chosen.weights,
-        batch=chosen.batch,
-        steps_per_epoch=steps,
-        seed=settings.seed,
-        degrade=degrade,
-        paired=chosen.paired,
-        self_blended=chosen.self_blended,
-        masks=hasattr(module, "locate") and all(bool(pool.mask.any()) for pool in pools.values()),
-    )
+    given: dict[str, Any] = {
+        "batch": chosen.batch,
+        "steps_per_epoch": settings.training.steps_per_epoch,
+        "seed": settings.seed,
+        "degrade": degrade,
+        "paired": chosen.paired,
+    }
+    if takes_clips(module):
+        if chosen.self_blended:
+            raise UserError(f"data.self_blended={chosen.self_blended}: {name} sees clips; only images are self-blended")
+        data: DetectorData = ClipData(real, list(pools.values()), chosen.weights, length=chosen.clip, **given)
+    else:
+        masks = hasattr(module, "locate") and all(bool(pool.mask.any()) for pool in pools.values())
+        blended = chosen.self_blended
+        data = DetectorData(real, list(pools.values()), chosen.weights, self_blended=blended, masks=masks, **given)
     where = chosen.folder or f"{chosen.real} with data.forged"
     check_splits(Faces.concatenate([real, *pools.values()]), str(where))
     if len(np.unique(data.held("test").identity)) < 2:
@@ -183,22 +187,33 @@ def _pools_of(folder: Path, chosen: PoolsConfig) -> tuple[Faces, dict[str, Faces
     return real, {str(name): forged.select(forged.method == name) for name in np.unique(forged.method)}
 
 
-def measure(module: nn.Module, data: DetectorData, pools: list[str], threshold: float, seed: int) -> dict[str, Any]:
+def _scored(module: nn.Module, faces: Faces, clip: int) -> ClipScores:
+    """Of every window for a detector of clips, of every frame for all others."""
+    if takes_clips(module):
+        return score_clips(module, faces, clip)
+    return ClipScores(score(module, faces.image), faces.label.numpy(), faces.clip, faces.identity)
+
+
+def measure(
+    module: nn.Module, data: DetectorData, pools: list[str], threshold: float, seed: int, clip: int
+) -> dict[str, Any]:
     """Figures on the test split: of all forgeries together, and of each pool that has some there; without a pool, of
-    self-blended images."""
+    self-blended images. clip: see `PoolsConfig`"""
     real = data.real.where("test", 0)
     forged = {name: faces.where("test", 1) for name, faces in zip(pools, data.forged, strict=True)}
     if not forged:
         forged = {"self_blended": data.held("test").where(label=1)}
-    logits = {name: score(module, faces.image) for name, faces in forged.items() if len(faces)}
-    real_logits = score(module, real.image)
+    found = {name: _scored(module, faces, clip) for name, faces in forged.items() if len(faces)}
+    originals = _scored(module, real, clip)
 
     def figures(names: list[str]) -> dict[str, float | int]:
-        scores = np.concatenate([real_logits, *(logits[name] for name in names)])
-        identities = np.concatenate([real.identity, *(forged[name].identity for name in names)])
-        return summarise(np.arange(len(scores)) >= len(real), scores, identities, threshold, seed)
+        parts = [originals, *(found[name] for name in names)]
+        labels, scores, identities = (
+            np.concatenate([getattr(part, key) for part in parts]) for key in ("label", "score", "identity")
+        )
+        return summarise(labels, scores, identities, threshold, seed)
 
-    return {"test": figures(list(logits)), "pools": {name: figures([name]) for name in logits}}
+    return {"test": figures(list(found)), "pools": {name: figures([name]) for name in found}}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ A face here is a blob that glides over a texture; its forgery is the very same f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,17 @@ from torch import Tensor
 from detection.clips import ClipData, score_clips, windows
 from detection.degradations import DEGRADATIONS, Degrade, flip
 from detection.detectors import build_detector
+from detection.evaluate import AttackConfig, conditions, evaluate
 from detection.training import DetectorTrainer, score
-from generation.records import Faces, UserError
+from generation.records import Faces, UserError, row, write
+from scripts.train_detector import (
+    DetectorConfig,
+    PoolsConfig,
+    TrainDetectorConfig,
+    TrainingConfig,
+    measure,
+    prepare,
+)
 from scripts.trainer import TrainerConfig, fit
 
 SIZE = 24
@@ -66,8 +76,8 @@ def _gliding(people: dict[str, int]) -> tuple[Faces, Faces]:
         texture = ndimage.zoom(generator.uniform(60, 150, (6, 6, 3)), (SIZE / 6, SIZE / 6, 1), order=1)
         angle = generator.uniform(0, 2 * np.pi)
         path = np.linspace(-6.5, 6.5, FRAMES)[:, None] * [np.sin(angle), np.cos(angle)] + SIZE / 2
-        for frame, (row, column) in enumerate(path):
-            blob = np.exp(-((x - column) ** 2 + (y - row) ** 2) / 18)[..., None]
+        for frame, (down, across) in enumerate(path):
+            blob = np.exp(-((x - across) ** 2 + (y - down) ** 2) / 18)[..., None]
             images.append(texture * (1 - blob) + 230 * blob)
             rows.append({"split": split, "identity": f"{split}{number}", "clip": f"{split}{number}", "frame": frame})
         orders.append(len(orders) * FRAMES + generator.permutation(FRAMES))
@@ -288,6 +298,40 @@ def test_the_order_of_frames_is_learnt_and_nothing_else(gliding: tuple[Faces, Fa
     assert np.mean(shuffled > threshold) > 0.8 > 0.2 > np.mean(in_order.score[in_order.label == 0] > threshold)
     frames_alone = score_clips(build_detector("frequency"), test, FRAMES)
     assert roc_auc_score(frames_alone.label, frames_alone.score.round(4)) == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_scripts_train_and_evaluate_detectors_of_clips(gliding: tuple[Faces, Faces], tmp_path: Path) -> None:
+    folders = [tmp_path / "real", tmp_path / "forged"]
+    for folder, faces in zip(folders, gliding, strict=True):
+        write(folder, (
+            row(
+                faces.image[i].permute(1, 2, 0).numpy(), clip=str(faces.clip[i]), frame=int(faces.frame[i]),
+                identity=str(faces.identity[i]), scene="", expression=np.zeros(52), pose=np.zeros(6),
+                landmarks=np.zeros((68, 2)), split=str(faces.split[i]), origin="", seed=0, method=str(faces.method[i]),
+            )
+            for i in range(len(faces))
+        ))  # fmt: skip
+    pools = PoolsConfig(real=folders[0], forged=(folders[1],), batch=8, clip=LENGTH)
+    training = TrainingConfig(steps=2, steps_per_epoch=2)
+    made = prepare(TrainDetectorConfig(data=pools, detector=DetectorConfig("temporal"), training=training))
+    assert isinstance(made.data, ClipData) and made.data.length == LENGTH
+    found = measure(made.module, made.data, made.pools, 0.0, 0, LENGTH)["test"]
+    assert found["real"] == found["forged"] == found["identities"] == 30, "one window a clip"
+    with pytest.raises(UserError, match=r"data\.self_blended=0\.5: temporal sees clips"):
+        prepare(TrainDetectorConfig(data=replace(pools, self_blended=0.5), detector=DetectorConfig("temporal")))
+
+    both = Faces.concatenate(list(gliding))
+    detectors = {"clips": made.module, "frames": build_detector("frequency")}
+    attacks = AttackConfig(("square",), ("forged",), queries=1, faces=2)
+    scores = evaluate(
+        detectors, {"set": both}, conditions(["noise"], [1], attacks), tmp_path, clip=LENGTH, attacks=attacks
+    )
+    count = scores.groupby(["detector", "attack", "split"]).size()
+    assert count["clips", "", "test"] == 2 * 60 and count["frames", "", "test"] == 2 * 60 * FRAMES
+    assert ("clips", "square forged", "test") not in count.index
+    clean = scores[(scores["detector"] == "clips") & (scores["degradation"] == "") & (scores["split"] == "test")]
+    expected = score_clips(made.module, both.where("test"), LENGTH).score
+    assert np.allclose(np.sort(clean["score"]), np.sort(expected), atol=1e-5)
 
 
 def _with_images(faces: Faces, image: Tensor) -> Faces:
