@@ -138,7 +138,8 @@ def test_every_configuration_composes_and_has_its_command(name: str) -> None:
 
 
 def test_every_command_has_its_configuration() -> None:
-    names = [name for path in sources("scripts") for name in re.findall(r'^@entry\("(\w+)"[,)]', path.read_text(), re.M)]
+    command = re.compile(r'^@entry\("(\w+)"(?:, .+)?\)$', re.M)
+    names = [name for path in sources("scripts") for name in command.findall(path.read_text())]
     assert sorted(names) == COMMANDS
 
 
