@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from detection.evaluation_pictures import MOST, calibration_chart, curves_of, det_chart, roc_chart, severity_chart
 from detection.leaderboard import ALL, Leaderboard, Row
+from detection.pages import page
 from detection.pictures import colours, number
 from generation.records import write_beside
 
@@ -164,15 +163,8 @@ def _sections(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def render(evaluation: Evaluation) -> str:
     """The page as text; the same evaluation always gives the same page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("detection"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, base64=lambda content: base64.b64encode(content).decode())
-    return environment.get_template("evaluation.html.j2").render(
+    return page(
+        "evaluation.html.j2",
         page=evaluation,
         headline=headline(evaluation),
         sections=_sections(evaluation),

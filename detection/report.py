@@ -6,16 +6,15 @@ Every number that a chart shows stands in a table too.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from detection.arena import Payoff, RoundGame
+from detection.pages import page
 from detection.pictures import (
     LABEL,
     colours,
@@ -139,16 +138,6 @@ def headline(report: Report) -> str:
 
 def render(report: Report) -> str:
     """The page as text; the same report always gives the same page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("detection"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=number, duration=duration, base64=lambda content: base64.b64encode(content).decode()
-    )
     payoff, games, quality = report.payoff, report.games, report.quality
     ratios = {name: numbers.get("changed_l1_ratio") for name, numbers in quality.items() if name in payoff.reenactors}
     plotted = {name: ratio for name, ratio in ratios.items() if ratio is not None}
@@ -157,7 +146,9 @@ def render(report: Report) -> str:
         points = {name: (ratio, 1 - payoff.cell(name, detector)[0]) for name, ratio in plotted.items()}
         return quality_chart(points, report.controls_named, detector)
 
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
+        {"duration": duration},
         report=report,
         headline=headline(report),
         value_chart=value_chart([game.value for game in games], [game.newest for game in games]),

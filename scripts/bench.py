@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from detection.data import DetectorData
-from detection.degradations import LIGHT, Degrade
+from detection.degradations import Degrade
 from detection.detectors import Detector, build_detector, load_detector, save_detector
 from detection.metrics import auroc, temperature
 from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
@@ -26,6 +26,7 @@ from generation.records import Faces, UserError, cache_folder, finished, load
 from generation.reenactors import shipped
 from scripts.console import say
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
+from scripts.train_detector import DegradeConfig
 from scripts.trainer import TrainerConfig, fit
 
 Protocol = Literal["each", "leave_one_out", "all", "none"]
@@ -52,15 +53,6 @@ class ForgeConfig:
 
 
 @dataclass(frozen=True)
-class DegradeRecipe:
-    """See `detection.degradations.Degrade`."""
-
-    names: tuple[str, ...] = LIGHT
-    probability: float = 0.2
-    severity: int = 2
-
-
-@dataclass(frozen=True)
 class Recipe:
     """detector: its family; self_blended: share of the forged half that is self-blended real faces."""
 
@@ -72,7 +64,7 @@ class Recipe:
     batch: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
-    degrade: DegradeRecipe = field(default_factory=DegradeRecipe)
+    degrade: DegradeConfig = field(default_factory=DegradeConfig)
     adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
