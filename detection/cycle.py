@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detection.detectors import check_trainable
+from detection.detectors import DETECTORS, check_trainable
 from detection.oracle import ANSWERS
 from generation.records import UserError, write_beside
 
-CLIPS = ("temporal",)
+CLIPS = tuple(name for name, family in DETECTORS.items() if getattr(family.build, "takes_clips", False))
 """Families that look at clips; reenactors are trained frame by frame, so these cannot be disclosed to them."""
 
 

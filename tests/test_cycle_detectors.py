@@ -103,3 +103,10 @@ def test_what_can_be_trained_takes_part_and_clips_are_not_disclosed(name: str) -
             assert "\n" not in str(caught.value)
         else:
             CycleOptions(**options)
+
+
+def test_a_detector_of_clips_cannot_be_disclosed() -> None:
+    with pytest.raises(UserError, match=r"cycle\.disclosed=temporal: looks at clips"):
+        CycleOptions(disclosed="temporal")
+    assert CycleOptions(withheld="temporal").withheld == "temporal"
+    assert CLIPS == ("temporal",)
