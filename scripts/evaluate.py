@@ -31,7 +31,6 @@ from detection.evaluation_report import Evaluation, Picture, headline, ranked, w
 from detection.leaderboard import ALL, Leaderboard, Row, leaderboard, write_leaderboard
 from detection.pictures import number
 from detection.scores import read_scores, write_scores
-from detection.training import score
 from generation.faces.people import FacesConfig
 from generation.pairs import check_splits
 from generation.records import Faces, UserError
@@ -100,7 +99,7 @@ class Competition(NamedTuple):
 @entry("evaluate", named=NAMED, paths=PATHS)
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(EvaluateConfig, apart_from_data(config))
-    title = f"Evaluation: {config.get('experiment_name') or folder.name}"
+    title = f"Evaluation: {folder.name}"
     if settings.scores is not None:
         scores = read_scores(settings.scores)
         found = _leaderboard(scores, settings, {})
@@ -122,7 +121,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     write_scores(folder / "scores.parquet", scores)
     found = _leaderboard(scores, settings, competition.groups)
     left_out = leave_one_out(found.rows, competition.arms)
-    pictures = _pictures(competition, found, settings.shown)
+    pictures = _pictures(competition, scores, found, settings.shown)
     page = _page(title, settings, scores, found, competition.about, _findings(left_out), pictures)
     return _finish(folder, page, {"leave_one_out": left_out})
 
@@ -194,17 +193,18 @@ def _findings(left_out: Mapping[str, Mapping[str, float]]) -> list[str]:
     ]
 
 
-def _pictures(competition: Competition, found: Leaderboard, shown: int) -> list[Picture]:
+def _pictures(competition: Competition, scores: pd.DataFrame, found: Leaderboard, shown: int) -> list[Picture]:
     """The worst errors of the best detector of each set, and heat maps of the best that has some."""
     pictures = []
+    clean = scores[(scores["split"] == "test") & (scores["degradation"] == "") & (scores["attack"] == "")]
     for data, faces in competition.sets.items():
         test = faces.where(split="test")
         frames = {name for name, module in competition.detectors.items() if not takes_clips(module)}
         order = [row["detector"] for row in ranked(found.rows, data) if row["detector"] in frames]
         if not order:
             continue
-        best = competition.detectors[order[0]]
-        logits, truth = score(best, test.image), test.label.numpy()
+        logits = clean.loc[(clean["data"] == data) & (clean["detector"] == order[0]), "score"].to_numpy()
+        truth = test.label.numpy()
         forged, real = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
         missed = forged[np.argsort(logits[forged])[:shown]]
         alarms = real[np.argsort(-logits[real])[:shown]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from real_media import shared
+from real_media import first_frames, shared
 
 from generation.faces.landmarks import FaceReader
 from generation.faces.people import FacesConfig
@@ -50,3 +50,9 @@ def faces(faces_folder: Path) -> Faces:
 def reader() -> Iterator[FaceReader]:
     with FaceReader(shared("weights/mediapipe/face_landmarker.task")) as reader:
         yield reader
+
+
+@pytest.fixture(scope="session")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of a person who talks, with sound."""
+    return first_frames(tmp_path_factory.mktemp("clip") / "talking.mp4", shared("data/talking/d12.mp4"), 12)
