@@ -178,6 +178,15 @@ DEGRADATIONS: dict[str, Degradation] = {
     "messenger": messenger,
 }
 
+
+def degraded(images: Tensor, chain: Sequence[tuple[str, int]], seed: int) -> Tensor:
+    """Images or clips through one degradation after the other, names with severities; all draws come from `seed`."""
+    generator = Generator().manual_seed(seed)
+    for name, severity in chain:
+        images = DEGRADATIONS[name](images, severity, generator)
+    return images
+
+
 LIGHT = ("jpeg", "resize", "blur", "noise", "gamma")
 """Those that cost little: what training draws from where nobody says otherwise."""
 

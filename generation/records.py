@@ -150,9 +150,12 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.parquet"
 
 
-def write_shard(folder: Path, index: int, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows as shard `index`, beside and renamed; the same rows give the same bytes."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=FEATURES.arrow_schema)
+def write_shard(
+    folder: Path, index: int, rows: Sequence[Mapping[str, Any]], features: datasets.Features = FEATURES
+) -> Path:
+    """Write rows as shard `index`, beside and renamed; the same rows give the same bytes. `features`: `FEATURES` and
+    maybe more columns."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=features.arrow_schema)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     path = shard_path(folder, index)
@@ -160,14 +163,14 @@ def write_shard(folder: Path, index: int, rows: Sequence[Mapping[str, Any]]) -> 
     return path
 
 
-def finish(folder: Path, shards: int, kind: Mapping[str, Any]) -> None:
+def finish(folder: Path, shards: int, kind: Mapping[str, Any], features: datasets.Features = FEATURES) -> None:
     """Write `dataset_info.json`: from now on the folder can be read. `kind` says what made it (a configuration)."""
     rows = [pq.read_metadata(shard_path(folder, index)).num_rows for index in range(shards)]
     info = {
         "shards": [shard_path(folder, index).name for index in range(shards)],
         "rows": rows,
         "kind": dict(kind),
-        "features": FEATURES.to_dict(),
+        "features": features.to_dict(),
     }
     write_beside(folder / INFO, json.dumps(info, indent=1, sort_keys=True).encode())
     (folder / ".unfinished.json").unlink(missing_ok=True)

@@ -41,7 +41,7 @@ from generation.records import UserError, write_beside
 from scripts.console import progress, say
 from scripts.summary import write_summary
 
-__all__ = ["Incomplete", "configure", "entry", "progress", "say", "set_seed"]
+__all__ = ["Incomplete", "Tampered", "configure", "entry", "progress", "say", "set_seed"]
 
 T = TypeVar("T")
 
@@ -160,6 +160,14 @@ INCOMPLETE = 3
 class Incomplete(dict[str, Any]):
     """Results of work that is done, but had to leave out some of what it was given: exit code `INCOMPLETE`."""
 
+    exit_code = INCOMPLETE
+
+
+class Tampered(Incomplete):
+    """Results of looking for changed files that found some: exit code 1."""
+
+    exit_code = 1
+
 
 Work = Callable[[DictConfig, Path], Mapping[str, Any]]
 """(configuration, run folder) -> results for `summary.json`."""
@@ -171,7 +179,8 @@ def entry(
     """Decorator: the function becomes a command that reads `conf/<name>.yaml` and `key=value ...` of the command line.
 
     The run folder is `hydra.run.dir`; one that holds a run of another configuration is refused. Exit codes: 2 with one
-    line for a user's mistake or a full disk, 3 where the results are `Incomplete`, 130 for Ctrl-C.
+    line for a user's mistake or a full disk, 3 where the results are `Incomplete`, 1 where they are `Tampered`, 130
+    for Ctrl-C.
 
     named: groups of keys whose names users choose, such as `sets` for sets.mine=DIR. paths: short keys whose value,
     where it is a file or folder that is there, is meant for another key, such as data=DIR for data.folder=DIR.
@@ -189,7 +198,7 @@ def entry(
                 write_summary(folder, results, _resolved(config), time.perf_counter() - start)
                 say(f"results: {shown}")
                 if isinstance(results, Incomplete):
-                    raise SystemExit(INCOMPLETE)
+                    raise SystemExit(results.exit_code)
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -240,7 +249,7 @@ def _mistakes_end_here(after: str) -> Iterator[None]:
         say(f"stopped; {after}")
         raise SystemExit(130) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _stop(f"no space left on the disk{_named(error)}; free some, then {after}")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             _stop(f"{error.strerror}{_named(error)}; choose a folder that can be written, then {after}")

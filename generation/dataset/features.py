@@ -1,11 +1,11 @@
 """One frame of a controlled data set: a row of records, and everything that was planned and done to it.
 
-    plan.parquet           one row a clip, made first (`plan.py`)
-    shard-NNNNN.parquet    one row a frame (`FEATURES`), whole pairs of clips with all their forgeries
-    dataset_info.json      as for all records; `kind` is what was asked for
-    contact_sheet.png      signed: its manifest names the hash of SHA256SUMS, so the set is signed as one
-    croissant.json, DATASHEET.md, README.md
-    SHA256SUMS             of everything above but the contact sheet
+plan.parquet           one row a clip, made first (`plan.py`)
+shard-NNNNN.parquet    one row a frame (`FEATURES`), whole pairs of clips with all their forgeries
+dataset_info.json      as for all records; `kind` is what was asked for
+contact_sheet.png      signed: its manifest names the hash of SHA256SUMS, so the set is signed as one
+croissant.json, DATASHEET.md, README.md
+SHA256SUMS             of everything above but the contact sheet
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FEATURES = datasets.Features(
         "pair": datasets.Value("string"),
         "given": _motion,
         "wanted": _motion,
+        "changed": datasets.Value("float32"),
         "strength": datasets.Value("float32"),
         "region": datasets.Value("string"),
         "motion": datasets.Value("string"),
@@ -46,6 +47,8 @@ FEATURES = datasets.Features(
 
 row, pair: the clip's row in the plan; the two real clips whose expressions are swapped, as "00012_00013"
 given, wanted: Motion of the source frame and Motion that was asked for; `wanted` is null for real rows
+changed: share of the picture that the mask covers; 0 for real rows, and where two expressions were so alike that the
+    reenactor left the source as it was
 strength, region: of the swap, null and "" for real rows; region is `all` or parts joined by +, as "eyes+mouth"
 motion: what the person does in the clip, see `trajectories.KINDS`; "" for footage
 skin, age, yaw, light: factors of the plan, see `plan.Factors`; null where the plan left them alone

@@ -235,6 +235,17 @@ class Renderer:
         takes = self._takes(self._stage(person, scene), expressions, poses)
         return _joined([self._read(take) for take in takes], expressions, moving=poses is not None)
 
+    def landmarks(self, person: Person, scene: Scene, expressions: np.ndarray, poses: np.ndarray) -> np.ndarray:
+        """Landmarks (E, 68, 2) of frames that nobody renders, as `render` would give them."""
+        who = subject(self.head, person, scene.neckline, scene.neck_v)
+        mesh = self._mesh(who)
+        places = []
+        for expression, pose in zip(expressions, poses, strict=True):
+            camera = self._camera(who, scene, pose)[0]
+            screen = self._placed(expression[None], mesh, camera)[1]
+            places.append(_values(screen)[0, self.head.landmarks, :2] / self.side)
+        return np.stack(places)
+
     def truth(self, person: Person, scene: Scene, expressions: np.ndarray, poses: np.ndarray | None = None) -> Truth:
         """What `render` gives, and regions and surfaces of every frame."""
         stage = self._stage(person, scene)
