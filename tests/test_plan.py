@@ -33,7 +33,7 @@ CROSSED = PlanConfig(
 PRESETS = sorted(
     path.name.removesuffix(".yaml")
     for path in (resources.files("conf") / "dataset").iterdir()
-    if path.name.endswith(".yaml") and not path.name.startswith("families")
+    if path.name.endswith(".yaml")
 )
 
 

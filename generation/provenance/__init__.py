@@ -60,3 +60,7 @@ def verify(path: Path) -> Verdict:
             raise UserError(f"{path}: {error}") from error
         p_value = 1.0
     return Verdict(state, signed_by, statement, p_value, p_value < FOUND)
+
+
+def describe(verdict: Verdict) -> str:
+    return f"{verdict.state} {verdict.signed_by} {verdict.watermark_p:.1e}"

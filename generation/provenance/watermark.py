@@ -45,7 +45,7 @@ _CLIP = 0.5  # of the usual magnitude around a coefficient: from there on it cou
 _FEWEST = 200  # coefficients of a ring that is used
 
 
-def mark_image(image: np.ndarray) -> np.ndarray:  # uint8 (H, W, 3) RGB, both
+def mark_image(image: np.ndarray, payload: int = 0) -> np.ndarray:  # uint8 (H, W, 3) RGB, both
     """The frame with the watermark; the same frame always gives the same bytes.
 
     PSNR: 40 dB at 64 px, 45 at 256, 48 at 512, 50 from 720 on (shorter side). Raises `UserError` for a frame of less
