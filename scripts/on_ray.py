@@ -29,7 +29,6 @@ def on_ray(
     except ImportError as error:
         raise UserError("ray: not installed; pip install 'vicious-cycle[ray]'") from error
     local = address == "local"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     try:
         ray.init(
@@ -46,7 +45,7 @@ def on_ray(
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = ray.data.from_items([{"job": index} for index in range(len(jobs))], override_num_blocks=len(jobs))
-        done = rows.map(lambda row: {"job": row["job"], "made": work(*jobs[row["job"]])}, num_cpus=1, max_retries=-1)
+        done = rows.map(lambda row: {"job": row["job"], "made": work(*jobs[row["job"]])}, num_cpus=1)
         for row in done.iter_rows():
             yield row["job"], row["made"]
     finally:

@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -44,6 +46,8 @@ from generation.faces.render import render_records
 from generation.motion import ACTIONS
 from generation.provenance import verify
 from generation.records import Faces, UserError, load, read, write
+from scripts.door import configure
+from scripts.make_dataset import MakeConfig, planned
 from scripts.on_ray import on_ray
 from tests.test_plan import PRESETS, preset
 
@@ -167,45 +171,62 @@ def test_a_finished_set_is_left_alone(tiny: Path) -> None:
     assert not list(tiny.glob(".shard*")) and not list(tiny.glob(".lock*"))
 
 
-COMMAND = [
-    sys.executable, str(ROOT / "scripts" / "make_dataset.py"), "dataset=robustness_small", "dataset.clips=24",
-    "dataset.people=8", "dataset.frames=2", "dataset.size=64", "dataset.reenactors.warp.checkpoint=warp_64",
-    "~dataset.reenactors.autoencoder", "~dataset.reenactors.flow_matching", "dataset.train=2", "dataset.validation=1",
-    "dataset.test=1", "workers=2",
+OPTIONS = [
+    "dataset=robustness_small", "dataset.clips=24", "dataset.people=8", "dataset.frames=2", "dataset.size=64",
+    "dataset.reenactors.warp.checkpoint=warp_64", "~dataset.reenactors.autoencoder",
+    "~dataset.reenactors.flow_matching", "dataset.train=2", "dataset.validation=1", "dataset.test=1",
 ]  # fmt: skip
 
 
-def run(*more: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *more], capture_output=True, text=True, cwd=ROOT, **options)
+def settings(*more: str) -> Any:
+    """As the script reads the command line."""
+    with initialize_config_module("conf", version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("make_dataset", [*OPTIONS, *more]), resolve=True)
+    plain["source"] = plain.pop("from")
+    return configure(MakeConfig, plain)
 
 
-def test_jobs_of_an_array_share_a_folder(tiny: Path, tmp_path: Path) -> None:
+def start(*more: str, before: str = "pass") -> subprocess.Popen[str]:
+    """The command in a process of its own, which does `before` first."""
+    code = f"{before}; import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__')"
+    script = str(ROOT / "scripts" / "make_dataset.py")
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.argv = sys.argv[1:]; {code}", script, *OPTIONS, *more],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_full_disk_ends_in_one_line_and_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """The disk is full at 40 kB a file: a shard does not fit, the plan does."""
+    place = (f"hydra.run.dir={tmp_path / 'run'}", f"out={tmp_path / 'set'}")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))"
+    full = start(*place, "workers=1", before=limit)
+    said = full.communicate()[1]
+    assert full.returncode == 2, said
+    assert said.strip().splitlines()[-1].startswith("error: no space left on the disk")
+    assert (tmp_path / "set" / "plan.parquet").is_file()
+    assert not list((tmp_path / "set").glob("shard-*")) and not list((tmp_path / "set").glob("..shard*"))
+    killed = start(*place, "workers=2")
+    while not list((tmp_path / "set").glob("shard-*")) and killed.poll() is None:
+        time.sleep(0.02)
+    killed.kill()
+    killed.communicate()
+    again = start(*place, "workers=1")
+    said = again.communicate()[1]
+    assert again.returncode == 0, said
+    assert make(tmp_path / "whole", settings().dataset) and sums(tmp_path / "whole") == sums(tmp_path / "set")
+
+
+def test_jobs_of_an_array_share_a_folder(tmp_path: Path) -> None:
     """As under SLURM, by submitit's launcher for one machine."""
     pytest.importorskip("submitit", reason="the package submitit is missing: pip install 'vicious-cycle[slurm]'")
-    done = run(
-        "-m", "hydra/launcher=submitit_local", "rank=0,1", "world=2", "workers=1", f"hydra.sweep.dir={tmp_path}",
-        f"out={tmp_path / 'set'}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    array = ("-m", "hydra/launcher=submitit_local", "rank=0,1", "world=2", "workers=1")
+    done = start(*array, f"hydra.sweep.dir={tmp_path}", f"out={tmp_path / 'set'}")
+    said = done.communicate()[1]
+    assert done.returncode == 0, said
     summaries = [json.loads((tmp_path / str(rank) / "summary.json").read_bytes()) for rank in (0, 1)]
     assert [summary["config"]["rank"] for summary in summaries] == [0, 1]
     assert load(tmp_path / "set").size == 64 and all(f.state == "ok" for f in check(tmp_path / "set"))
-
-
-def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    whole = run(f"hydra.run.dir={tmp_path / 'whole'}", f"out={tmp_path / 'a'}")
-    assert whole.returncode == 0, whole.stderr
-    stopped = subprocess.Popen(
-        [*COMMAND, f"hydra.run.dir={tmp_path / 'run'}", f"out={tmp_path / 'b'}"], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    while not list((tmp_path / "b").glob(".unfinished.json")) and stopped.poll() is None:
-        time.sleep(0.05)
-    time.sleep(1)
-    stopped.send_signal(signal.SIGKILL)
-    stopped.wait()
-    again = run(f"hydra.run.dir={tmp_path / 'run'}", f"out={tmp_path / 'b'}")
-    assert again.returncode == 0, again.stderr
-    assert sums(tmp_path / "a") == sums(tmp_path / "b")
 
 
 # What is in it
@@ -405,23 +426,9 @@ def test_reenactors_that_cannot_be_had_are_named(makers: dict[str, Maker], line:
         checkpoint_hashes(replace(CONFIG, reenactors=makers))
 
 
-def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """The disk is full at 40 kB a file: a shard does not fit, the plan does."""
-    options = ("workers=1", f"hydra.run.dir={tmp_path / 'run'}", f"out={tmp_path / 'set'}")
-    limit = "import resource,sys,runpy; resource.setrlimit(resource.RLIMIT_FSIZE,(40000,40000)); "
-    limit += "sys.argv=sys.argv[1:]; runpy.run_path(sys.argv[0],run_name='__main__')"
-    full = subprocess.run(
-        [sys.executable, "-c", limit, *COMMAND[1:], *options], capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert full.returncode == 2, full.stderr
-    assert full.stderr.strip().splitlines()[-1].startswith("error: no space left on the disk")
-    assert not list((tmp_path / "set").glob("shard-*")) and not list((tmp_path / "set").glob("..shard*"))
-    assert run(*options).returncode == 0
-
-
-def test_plan_only_tells_what_it_would_cost(tmp_path: Path) -> None:
-    done = run("plan_only=true", f"hydra.run.dir={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    assert "24 clips, 48 frames: about" in done.stderr and not (tmp_path / "dataset").exists()
-    assert len(pd.read_parquet(tmp_path / "plan.parquet")) == 24
+def test_plan_only_tells_what_it_would_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(settings(), tmp_path)
+    assert "24 clips, 48 frames: about" in capsys.readouterr().err
+    assert len(pd.read_parquet(tmp_path / "plan.parquet")) == found["clips"] == 24
+    assert found["counts"]["method"] == {"landmark_warp": 8, "real": 8, "warp": 8} and found["estimate"]["bytes"] > 1e5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.parquet"]
