@@ -89,7 +89,9 @@ def _whole(source: Path) -> None:
         raise UserError(f"from={source}: no finished data set; the command that makes it goes on where it stopped")
     for name, state in check_sums(source):
         if state != "ok":
-            raise UserError(f"{source / name}: {state}, as {SUMS} says; make the set again, which mends what is damaged")
+            raise UserError(
+                f"{source / name}: {state}, as {SUMS} says; make the set again, which mends what is damaged"
+            )
 
 
 def _config(source: Path) -> Mapping[str, Any]:
@@ -106,7 +108,9 @@ def _claim(to: Path, kind: Mapping[str, str]) -> None:
     note, text = to / _NOTE, json.dumps(kind, sort_keys=True)
     stray = sorted(path.name for path in to.iterdir() if not path.name.startswith(".lock-"))
     if stray and (not note.is_file() or note.read_text() != text):
-        raise UserError(f"to={to}: holds {stray[-1]} and is no export of this set in this layout; choose another folder")
+        raise UserError(
+            f"to={to}: holds {stray[-1]} and is no export of this set in this layout; choose another folder"
+        )
     write_beside(note, text.encode())
 
 

@@ -29,8 +29,8 @@ from generation.dataset.layouts.faceforensics import SPLIT_FILES
 from generation.records import UserError
 
 _YAML = """\
-# For DeepfakeBench: add label_dict to the one in training/config/train_config.yaml and in test_config.yaml, take rgb_dir
-# (this folder) and dataset_json_folder (preprocessing/dataset_json in it), and one of the sets.
+# For DeepfakeBench: add label_dict to the one in training/config/train_config.yaml and in test_config.yaml, and set
+# there rgb_dir (this folder), dataset_json_folder (preprocessing/dataset_json in it), and one of the sets.
 label_dict:
 {labels}
 sets: [{sets}]
