@@ -51,7 +51,7 @@ def risks(facts: Mapping[str, Any]) -> dict[str, str]:
         "Degradations are simulations of what cameras, services and screens do.": True,
     }
     sensitive = {
-        "None: no real person is shown. Gender, age and skin are parameters of synthetic heads.": not filmed,
+        "No real person is shown. Gender, age and skin are parameters of synthetic heads.": not filmed,
         "Faces of real people, which are biometric data, with their movements; names are not in it beyond those of the "
         "footage's own files. Who is shown can ask for removal of the clip and of all forgeries of it: the columns "
         "source and driver name them.": filmed,
