@@ -148,7 +148,9 @@ def test_counts_of_the_datasheet(made: Path, plan: pd.DataFrame, rows: pd.DataFr
         assert [int(count) for count in counts] == [
             (own["split"] == split).sum() for split in ("train", "validation", "test")
         ]
-    for name, checkpoint, hashed, *_ in table(text, "| reenactor | checkpoint | sha256 of it |"):
+    for name, checkpoint, hashed, *_ in table(
+        text, "| reenactor | checkpoint | sha256 of it | round | train | validation | test |"
+    ):
         assert (checkpoint == "warp_64") == (name == "warp") == bool(re.fullmatch("[0-9a-f]{16}", hashed))
     forged = rows.loc[rows["label"] == 1, "changed"]
     assert f"{(forged == 0).mean():.1%} of the forged frames were left as their source was" in text
@@ -157,12 +159,14 @@ def test_counts_of_the_datasheet(made: Path, plan: pd.DataFrame, rows: pd.DataFr
 
 def test_consent_and_licence_of_everybody(made: Path, filmed: Path) -> None:
     text = (made / "DATASHEET.md").read_text()
-    assert list(table(text, "| licence and consent |")) == [
+    assert list(table(text, "| licence and consent | real clips | people |")) == [
         ["synthetic person (Anny, CC0 data); no real person", "8", "8"]
     ]
     assert "MediaPipe" not in text and "No real person is shown" in text
     text = (filmed / "DATASHEET.md").read_text()
-    assert ["CC BY 4.0, A. Nother; consent: signed release", "4", "4"] in list(table(text, "| licence and consent |"))
+    assert ["CC BY 4.0, A. Nother; consent: signed release", "4", "4"] in list(
+        table(text, "| licence and consent | real clips | people |")
+    )
     for word in ("MediaPipe", "biometric", "Anny", "keep access gated"):
         assert word in text
 
