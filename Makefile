@@ -30,5 +30,5 @@ setup: .venv/.installed
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv: some minutes, several GB."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,external,footage,onnx,provenance,tensorboard,wandb]'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,external,footage,onnx,provenance,ray,slurm,tensorboard,wandb]'
 	@touch $@

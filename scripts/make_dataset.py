@@ -4,6 +4,8 @@ python scripts/make_dataset.py dataset=robustness_small workers=2           # 2,
 python scripts/make_dataset.py dataset=fairness_grid plan_only=true         # rows, bytes and time, nothing is made
 python scripts/make_dataset.py dataset=robustness_small dataset.source=footage dataset.footage=RECORDS   # of ingest
 RANK=0 WORLD_SIZE=4 python scripts/make_dataset.py out=DIR ...              # one of four that fill one folder
+python scripts/make_dataset.py -m hydra/launcher=submitit_slurm rank=0,1,2,3 world=4 out=DIR   # as a SLURM array
+python scripts/make_dataset.py out=DIR ray=auto                             # shards by whoever is free in a Ray cluster
 python scripts/make_dataset.py export=deepfakebench from=DIR to=DIR         # or faceforensics, folders
 python scripts/make_dataset.py verify=DIR_OR_FILE                           # exit code 1 if anything was tampered with
 python scripts/make_dataset.py keys=new                                     # the key that signs
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from generation.dataset.plan import make_plan
 from generation.dataset.real import takes_of
 from generation.records import UserError
 from scripts.door import Tampered, configure, entry, progress, say
+from scripts.on_ray import on_ray
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class MakeConfig:
     workers: int = 2
     rank: int = 0
     world: int = 1
+    ray: str | None = None
     out: Path | None = None
     plan_only: bool = False
     export: str | None = None
@@ -57,6 +62,8 @@ class MakeConfig:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UserError(f"workers={self.workers}: must be at least 1")
+        if self.ray is not None and self.world > 1:
+            raise UserError(f"ray={self.ray} and world={self.world}: Ray shares out the shards itself; leave world out")
         if not 0 <= self.rank < self.world:
             raise UserError(f"rank={self.rank}, world={self.world}: ranks are counted from 0 to world - 1")
         if (self.export is None) != (self.source is None) or (self.export is None) != (self.to is None):
@@ -77,7 +84,7 @@ def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
         with progress(settings.export) as bar:
             counts = export_layout(settings.export, settings.source, settings.to, bar, settings.workers)
         return {"export": settings.export, "from": str(settings.source), "to": str(settings.to), **counts}
-    return planned(settings) if settings.plan_only else made(settings, settings.out or folder / "dataset")
+    return planned(settings, folder) if settings.plan_only else made(settings, settings.out or folder / "dataset")
 
 
 def made(settings: MakeConfig, out: Path) -> dict[str, Any]:
@@ -86,13 +93,14 @@ def made(settings: MakeConfig, out: Path) -> dict[str, Any]:
     hashes = checkpoint_hashes(config)
     plan = make_plan(config, DEGRADATIONS, takes_of(config))
     kind = kind_of(config, hashes)
-    making = 0.0
+    making, new = 0.0, 0
     with held(out, settings.rank, settings.world):
         if begin(out, plan, kind, say):
             with progress(config.name) as bar:
-                make_shards(
+                new = make_shards(
                     out, plan, config, hashes, degraded, workers=settings.workers, rank=settings.rank,
                     world=settings.world, progress=bar, say=say,
+                    spread=settings.ray and partial(on_ray, address=settings.ray, workers=settings.workers),
                 )  # fmt: skip
             making = time.perf_counter() - start
             complete(out, plan, kind, config)
@@ -105,7 +113,7 @@ def made(settings: MakeConfig, out: Path) -> dict[str, Any]:
         "clips": len(plan),
         "frames": frames,
         "bytes": size_of(out),
-        "frames_per_second": frames / making if making else None,
+        "frames_per_second": new / making if new else None,
         "seconds": {"made": making, "finished": time.perf_counter() - start - making},
     }
 
@@ -120,11 +128,13 @@ def verified(path: Path) -> dict[str, Any]:
     return Tampered(counts) if counts["tampered"] else counts
 
 
-def planned(settings: MakeConfig) -> dict[str, Any]:
-    """The plan in numbers; bytes and time are those of its first pairs, made in a folder that is thrown away."""
+def planned(settings: MakeConfig, run: Path) -> dict[str, Any]:
+    """The plan as a table and in numbers; bytes and time are those of one of its pairs, made in a folder that is thrown
+    away."""
     config = settings.dataset
     hashes = checkpoint_hashes(config)
     plan = make_plan(config, DEGRADATIONS, takes_of(config))
+    plan.to_parquet(run / PLAN, index=False)
     for name, counts in _counts(plan, config).items():
         say(f"{name}: " + ", ".join(f"{level} {count}" for level, count in counts.items()))
     pairs = plan["pair"].drop_duplicates()

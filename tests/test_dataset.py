@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ from generation.dataset import plan as planning
 from generation.dataset.checking import check
 from generation.dataset.design import Factors, Maker, PlanConfig
 from generation.dataset.features import SHEET, SUMS
-from generation.dataset.making import Studio, checkpoint_hashes, kind_of, make_shards, payload_of
+from generation.dataset.making import Spread, Studio, checkpoint_hashes, kind_of, make_shards, payload_of
 from generation.dataset.plan import make_plan
 from generation.dataset.real import Synthetic, takes_of
 from generation.dataset.sums import write_sums
@@ -40,6 +44,7 @@ from generation.faces.render import render_records
 from generation.motion import ACTIONS
 from generation.provenance import verify
 from generation.records import Faces, UserError, load, read, write
+from scripts.on_ray import on_ray
 from tests.test_plan import PRESETS, preset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +69,7 @@ def make(
     rank: int = 0,
     world: int = 1,
     said: list[str] | None = None,
+    spread: Spread | None = None,
 ) -> bool:
     """As the script does; whether the set is finished."""
     hashes = checkpoint_hashes(config)
@@ -73,7 +79,9 @@ def make(
     with folders.held(out, rank, world):
         if not folders.begin(out, plan, kind, say):
             return True
-        make_shards(out, plan, config, hashes, degraded, workers=workers, rank=rank, world=world, say=say)
+        make_shards(
+            out, plan, config, hashes, degraded, workers=workers, rank=rank, world=world, say=say, spread=spread
+        )
         return folders.complete(out, plan, kind, config)
 
 
@@ -118,6 +126,29 @@ def test_ranks_share_a_folder_and_the_last_one_finishes_it(tiny: Path, tmp_path:
     assert make(tmp_path, rank=2, world=3) and sums(tmp_path) == sums(tiny)
 
 
+def test_ray_does_again_what_a_killed_worker_was_at(tiny: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="the package ray is missing: pip install 'vicious-cycle[ray]'")
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        while not killed and not (tmp_path / SUMS).exists():
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    if not killed and path.read_bytes().startswith(b"ray::Map"):
+                        os.kill(int(path.parent.name), signal.SIGKILL)
+                        killed.append(int(path.parent.name))
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    try:
+        assert make(tmp_path, spread=partial(on_ray, address="local", workers=2))
+    finally:
+        (tmp_path / SUMS).touch()
+        thread.join()
+    assert killed and sums(tmp_path) == sums(tiny) and not ray.is_initialized()
+
+
 def test_damaged_shards_are_named_and_made_again(tiny: Path, tmp_path: Path) -> None:
     make(tmp_path, rank=0, world=2)
     shard = tmp_path / "shard-00002.parquet"
@@ -146,6 +177,19 @@ COMMAND = [
 
 def run(*more: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *more], capture_output=True, text=True, cwd=ROOT, **options)
+
+
+def test_jobs_of_an_array_share_a_folder(tiny: Path, tmp_path: Path) -> None:
+    """As under SLURM, by submitit's launcher for one machine."""
+    pytest.importorskip("submitit", reason="the package submitit is missing: pip install 'vicious-cycle[slurm]'")
+    done = run(
+        "-m", "hydra/launcher=submitit_local", "rank=0,1", "world=2", "workers=1", f"hydra.sweep.dir={tmp_path}",
+        f"out={tmp_path / 'set'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summaries = [json.loads((tmp_path / str(rank) / "summary.json").read_bytes()) for rank in (0, 1)]
+    assert [summary["config"]["rank"] for summary in summaries] == [0, 1]
+    assert load(tmp_path / "set").size == 64 and all(f.state == "ok" for f in check(tmp_path / "set"))
 
 
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
@@ -260,13 +304,13 @@ def test_a_linear_model_on_all_but_the_picture_is_at_chance(name: str) -> None:
     strength: none may tell forgeries from reals."""
     config = preset(name)
     small = replace(
-        config, size=64, frames=1, people=16, clips=240 if config.design == "random" else None,
+        config, size=64, frames=2, people=16, clips=96 if config.design == "random" else None,
         reenactors={"warp": Maker("warp_64"), "landmark_warp": Maker()},
         factors=replace(config.factors, **{factor: levels[:2] for factor, levels in vars(config.factors).items()}),
     )  # fmt: skip
     small = small if config.design == "random" else replace(small, factors=replace(small.factors, age=(), light=()))
     plan = make_plan(small, DEGRADATIONS)
-    shown = plan[plan["pair"].isin(plan["pair"].unique()[:40])]
+    shown = plan[plan["pair"].isin(plan["pair"].unique()[:16])]
     made = pd.DataFrame(Studio(small, checkpoint_hashes(small), degraded).shard(shown))
     features = []
     for place, (_, row) in enumerate(made.iterrows()):
@@ -380,3 +424,4 @@ def test_plan_only_tells_what_it_would_cost(tmp_path: Path) -> None:
     done = run("plan_only=true", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "24 clips, 48 frames: about" in done.stderr and not (tmp_path / "dataset").exists()
+    assert len(pd.read_parquet(tmp_path / "plan.parquet")) == 24

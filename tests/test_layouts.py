@@ -34,9 +34,9 @@ from generation.faces.archives.files import Tree
 from generation.faces.archives.pictures import read_pictures
 from generation.provenance import verify
 from generation.records import UserError
+from scripts.make_dataset import main
 from tests.test_dataset import CONFIG, SHARD, make
 
-ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = {"faceforensics": "faceforensics++", "deepfakebench": "deepfakebench", "folders": "folders"}
 """Our reader of each layout."""
 
@@ -428,12 +428,12 @@ def test_names_that_a_layout_cannot_have(plan: pd.DataFrame) -> None:
             list(LAYOUTS[name].lists([real] * 10_001, "x"))
 
 
-def test_the_command_exports(source: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "make_dataset.py"), "export=deepfakebench", f"from={source}"]
-    done = subprocess.run(
-        [*command, f"to={tmp_path / 'to'}", f"hydra.run.dir={tmp_path / 'run'}", "workers=2"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_the_command_exports(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [f"from={source}", f"to={tmp_path / 'to'}", f"hydra.run.dir={tmp_path / 'run'}", "workers=2"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["make_dataset.py", "export=deepfakebench", *given])
+    main()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["clips"] == 24 and summary["files"] == len(list((tmp_path / "to" / "tiny").rglob("*.*")))
+    files = [path for path in (tmp_path / "to").rglob("*.*") if path.is_file()]
+    assert summary["clips"] == 24 and summary["bytes"] == sum(path.stat().st_size for path in files)
+    assert summary["files"] == len([path for path in files if "tiny" in path.parts])

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ Degrade = Callable[[Tensor, Sequence[tuple[str, int]], int], Tensor]
 """`detection.degradations.degraded`: (clip (T, 3, H, W) in [0, 1], names with severities, seed) -> the same."""
 
 Progress = Callable[[int, int], None]
+
+Spread = Callable[[Callable[..., "Made"], Sequence[tuple[Any, ...]]], Iterator[tuple[int, "Made | None"]]]
+"""(work, jobs) -> (index of the job, `work(*job)`) as the jobs end, None for one whose process died; see
+`workers.each`."""
 
 VERSION = 1
 """To be raised with every change of what is made of a plan."""
@@ -269,10 +273,12 @@ def make_shards(
     world: int = 1,
     progress: Progress | None = None,
     say: Callable[[str], None] = print,
-) -> None:
+    spread: Spread | None = None,
+) -> int:
     """Make all shards that fall to this rank and are not there undamaged; `progress` takes (frames done, of all).
 
-    Damaged ones are named by `say` and made again. Raises what making raises.
+    Damaged ones are named by `say` and made again. `spread` hands the work to others than `workers` processes here.
+    Returns how many frames were made. Raises what making raises.
     """
     mine = [index for index in range(int(plan["shard"].max()) + 1) if index % world == rank]
     left = [index for index in mine if not undamaged(records.shard_path(folder, index), say)]
@@ -282,14 +288,17 @@ def make_shards(
     if config.source != "footage" and left:
         load_head()
     jobs = [(folder, index, config, hashes, degrade) for index in left]
-    for index, made in each(make_shard, jobs, workers, preload=__name__) if workers > 1 else _here(jobs):
+    for index, made in (spread or _spread(workers))(make_shard, jobs):
         if made is None:
             raise RuntimeError(f"a process that made shard {left[index]} was killed; the same command goes on")
         done += made.frames
         if progress:
             progress(done, total)
+    return sum(frames[index] for index in left)
 
 
-def _here(jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Made]]:
-    for index, job in enumerate(jobs):
-        yield index, make_shard(*job)
+def _spread(workers: int) -> Spread:
+    def here(work: Callable[..., Made], jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Made]]:
+        yield from ((index, work(*job)) for index, job in enumerate(jobs))
+
+    return here if workers == 1 else partial(each, workers=workers, preload=__name__)

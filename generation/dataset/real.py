@@ -69,7 +69,7 @@ class Synthetic:
 
     def _shown(self, row: Row) -> tuple[Person, Scene]:
         seed = PEOPLE_SEED + self.config.seed
-        person = sample_person(seed, int(row["person"]))
+        person = _person(seed, int(row["person"]))
         scene = sample_scene(seed, int(row["person"]), int(row["scene"]))
         if not np.isnan(row["skin"]):
             person = replace(person, melanin=float(row["skin"]))
@@ -80,6 +80,11 @@ class Synthetic:
         if not np.isnan(row["light"]):
             scene = replace(scene, key=_turned(scene.key, float(np.radians(row["light"]))))
         return person, scene
+
+
+@lru_cache(maxsize=2)
+def _person(seed: int, index: int) -> Person:
+    return sample_person(seed, index)
 
 
 def _aged(person: Person, age: float) -> Person:
