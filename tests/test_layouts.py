@@ -32,8 +32,9 @@ from generation.dataset.sums import digest
 from generation.faces.archives import ARCHIVES, Origin, detect, read_archive
 from generation.faces.archives.files import Tree
 from generation.faces.archives.pictures import read_pictures
+from generation.faces.archives.vocabulary import people_in
 from generation.provenance import verify
-from generation.records import UserError
+from generation.records import UserError, encode_png
 from scripts.make_dataset import main
 from tests.test_dataset import CONFIG, SHARD, make
 
@@ -353,6 +354,8 @@ def test_several_forgeries_of_a_pair_have_names_of_their_own() -> None:
     for layout in LAYOUTS.values():
         paths = [file.path for clip in found for file in layout.files(clip, "x")]
         assert len(set(paths)) == len(paths) and len({layout.known_as(clip) for clip in found}) == len(found)
+    late = replace(found[-1], short="1234_007")
+    assert people_in(LAYOUTS["deepfakebench"].known_as(late), "x/manipulated_sequences") == ("ff-1234", "ff-007")
 
 
 def test_the_forehead_lies_over_the_brows_from_temple_to_temple(rows: Rows) -> None:
@@ -378,6 +381,17 @@ def test_players_read_the_videos(trees: dict[str, Path]) -> None:
         told = subprocess.run([*command, "stream=codec_name,nb_read_frames,width", path], capture_output=True)
         assert told.stderr == b""
         assert json.loads(told.stdout)["streams"] == [{"codec_name": "h264", "width": 64, "nb_read_frames": "2"}]
+
+
+def test_videos_of_an_odd_size(rows: Rows, tmp_path: Path) -> None:
+    images = [cv2.resize(pixels(row["image"]), (67, 67)) for row in rows["00006"]]
+    own = [{**row, "image": {"bytes": encode_png(image)}} for row, image in zip(rows["00006"], images, strict=True)]
+    for level in ("raw", "c23"):
+        clips.video(level)(tmp_path / f"{level}.mp4", own, clips.Origin("x", "0" * 64))
+        assert (np.abs(np.subtract(decoded(tmp_path / f"{level}.mp4"), images, dtype=int)).mean() == 0) == (
+            level == "raw"
+        )
+        assert verify(tmp_path / f"{level}.mp4").state == "trusted"
 
 
 # Bad input

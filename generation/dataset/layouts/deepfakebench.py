@@ -13,8 +13,9 @@ has a list of its own, as each method has with all reals. Frames are the very pi
 clip's own compression; nothing is encoded again.
 
 A video's folder is named with its method, as the benchmark's video-level AUROC takes folders of one name for one video.
-Its loader finds masks and landmarks by putting `masks` and `landmarks` for `frames` anywhere in the path. Landmarks are
-81, as it (and self-blending on it) expects: ours are the first 68; see `clips.with_forehead` for the 13 others.
+Its loader finds masks and landmarks by putting `masks` and `landmarks` for `frames` anywhere in the path. Masks are
+opacities from 0 to 255, where its own preprocessing makes 0 or 255 of them. Landmarks are 81, as it (and self-blending
+on it) expects: ours are the first 68; see `clips.with_forehead` for the 13 others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Roessler et al., FaceForensics++: Learning to Detect Manipulated Facial Images, 
 Which compressions: a clip that the plan left raw is there at all three, as in FaceForensics++: raw, which are exactly
 the pixels of the set (H.264 without loss), c23 and c40 encoded by x264 from them. A clip that the plan itself sent
 through c23 or c40 is there in that folder alone, without loss: a second time through the encoder would be another
-degradation. A pair is treated alike, real or forged.
+degradation. A pair is treated alike, real or forged. At c40 the watermark is lost, the signature stays.
 """
 
 from __future__ import annotations
