@@ -82,8 +82,8 @@ def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
     if settings.export is not None:
         assert settings.source is not None and settings.to is not None
         with progress(settings.export) as bar:
-            export_layout(settings.export, settings.source, settings.to, bar)
-        return {"export": settings.export, "from": str(settings.source), "to": str(settings.to)}
+            counts = export_layout(settings.export, settings.source, settings.to, bar, settings.workers)
+        return {"export": settings.export, "from": str(settings.source), "to": str(settings.to), **counts}
     return planned(settings, folder) if settings.plan_only else made(settings, settings.out or folder / "dataset")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -206,10 +207,28 @@ def test_the_manifest_says_what_the_standards_ask(face: np.ndarray, tmp_path: Pa
         ({"checkpoint": ""}, "compositeSynthetic"),
         ({"synthetic": True}, "trainedAlgorithmicMedia"),
         ({"synthetic": True, "checkpoint": ""}, "algorithmicMedia"),
+        ({"reenactor": "", "checkpoint": "", "round": None}, "digitalCapture"),
+        ({"reenactor": "", "checkpoint": "", "round": None, "synthetic": True}, "algorithmicMedia"),
     ],
 )
 def test_digital_source_type(change: dict[str, Any], kind: str) -> None:
     assert replace(STATEMENT, **change).source_type.rpartition("/")[2] == kind
+
+
+def test_a_real_says_so_and_what_its_watermark_says(face: np.ndarray, tmp_path: Path) -> None:
+    path = write(tmp_path / "face.png", face)
+    sign(path, Statement("", "", (), "signed release", "CC BY 4.0", False, payload=0xC0FFEE11))
+    with c2pa.Reader(str(path)) as reader:
+        manifest = reader.get_active_manifest()
+    said = {item["label"]: item["data"] for item in manifest["assertions"]}
+    first, edited, watermarked = said["c2pa.actions.v2"]["actions"]
+    assert first["digitalSourceType"].endswith("/digitalCapture")
+    assert edited["description"] == "cut out and compressed; no face was changed"
+    assert watermarked == {"action": "c2pa.watermarked.bound"}
+    (block,) = said["c2pa.soft-binding"]["blocks"]
+    assert base64.b64decode(block["value"]) == bytes.fromhex("c0ffee11")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        Statement("", "ab" * 32, (), "", "", True)
 
 
 @pytest.mark.parametrize("missing", ["consent", "licence"])
@@ -268,7 +287,7 @@ def test_whoever_comes_second_takes_the_key_of_the_first(tmp_path: Path, monkeyp
 
 def _key_of_a_process(_: int) -> tuple[str, str]:
     key = laboratory_key()
-    return key.private, key.chain
+    return key.private, key.leaf
 
 
 def test_parallel_first_use_makes_one_key(

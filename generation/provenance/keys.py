@@ -27,10 +27,10 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTAL
 
 @dataclass(frozen=True)
 class LaboratoryKey:
-    """As PEM: the leaf's private key (PKCS 8), the leaf's certificate followed by the root's, the root's alone."""
+    """As PEM: the leaf's private key (PKCS 8), the leaf's certificate, the root's."""
 
     private: str
-    chain: str
+    leaf: str
     root: str
 
 
@@ -88,7 +88,7 @@ def known_key() -> LaboratoryKey | None:
             "signed makes a new one (what was signed before is then valid, but no longer trusted)"
         )
     private, leaf, root = blocks
-    return LaboratoryKey(private, leaf + root, root)
+    return LaboratoryKey(private, leaf, root)
 
 
 def _made() -> str:

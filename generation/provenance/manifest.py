@@ -6,6 +6,7 @@ It proves who signed and that no byte was changed since; once it is stripped, as
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Mapping
@@ -26,6 +27,10 @@ SIGNABLE = {
 
 GENERATION = "org.vicious-cycle.generation"
 TRAINING_MINING = "cawg.training-mining"
+SOFT_BINDING = "c2pa.soft-binding"
+WATERMARK = "org.vicious-cycle.spread-spectrum.2"
+"""Algorithm of the soft binding: `watermark.py`; its value is the payload's four bytes, the highest first."""
+
 _SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},
@@ -39,7 +44,8 @@ State = Literal["trusted", "valid", "tampered", "absent"]
 class Statement:
     """What the manifest says of how a file was made: all that is known and nothing more.
 
-    reenactor: family, as "warp"
+    reenactor: family, as "warp"; "" where nothing is forged: a frame of footage, cut out and compressed again, or a
+        rendered person as rendered
     checkpoint: sha256 of its weights, "" where a family has none
     parents: sha256 of the files it was made of, source before driver
     consent, licence: the source's; neither may be empty where somebody real is shown
@@ -47,6 +53,7 @@ class Statement:
     seed: of the generation, None where nothing was drawn
     round: of the cycle that the reenactor comes from, None where it comes from none
     edit: what was asked for, as JSON takes it: mode, strength, regions, expression
+    payload: what the watermark in the picture says, where it was put in with one; None where it was not
     """
 
     reenactor: str
@@ -58,8 +65,11 @@ class Statement:
     seed: int | None = None
     round: int | None = None
     edit: Mapping[str, Any] = field(default_factory=dict)
+    payload: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.reenactor and (self.checkpoint or self.round is not None):
+            raise ValueError("what no reenactor has made has no checkpoint and is of no round")
         for name in ("consent", "licence"):
             if not self.synthetic and not getattr(self, name).strip():
                 raise UserError(
@@ -68,10 +78,10 @@ class Statement:
 
     @property
     def source_type(self) -> str:
-        """The IPTC digital source type: a composite with something synthetic in it where somebody real is shown, else
-        media made wholly by an algorithm, trained or not."""
+        """The IPTC digital source type. Where somebody real is shown: a capture from life, or, forged, a composite with
+        something synthetic in it; else media made wholly by an algorithm, trained or not (a renderer is not)."""
         if not self.synthetic:
-            return f"{_SOURCE_TYPE}compositeSynthetic"
+            return _SOURCE_TYPE + ("compositeSynthetic" if self.reenactor else "digitalCapture")
         return _SOURCE_TYPE + ("trainedAlgorithmicMedia" if self.checkpoint else "algorithmicMedia")
 
 
@@ -89,7 +99,7 @@ def sign(path: Path, statement: Statement) -> None:
     if not path.is_file():
         raise UserError(f"{path}: no such file; only a finished one can be signed")
     c2pa, key = package("c2pa"), laboratory_key()
-    signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", key.chain.encode(), key.private.encode(), None))
+    signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", key.leaf.encode(), key.private.encode(), None))
     builder = c2pa.Builder(_definition(path, kind, statement), c2pa.Context.from_dict(_SETTINGS))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -133,18 +143,24 @@ def read(path: Path) -> tuple[State, str | None, dict[str, Any] | None]:
 
 def _definition(path: Path, kind: str, statement: Statement) -> str:
     agent = {"name": ORGANISATION, "version": metadata.version("vicious-cycle")}
+    actions: list[dict[str, Any]] = [
+        {"action": "c2pa.created", "digitalSourceType": statement.source_type, "softwareAgent": agent}
+    ]
+    if statement.reenactor:
+        actions.append({"action": "c2pa.edited", "description": "the expression of a face"})
+    elif not statement.synthetic:
+        actions.append({"action": "c2pa.edited", "description": "cut out and compressed; no face was changed"})
     terms = {"use": "constrained", "constraint_info": statement.licence} if statement.licence else {"use": "notAllowed"}
     uses = ("ai_inference", "ai_training", "ai_generative_training", "data_mining")
-    assertions = {
-        "c2pa.actions.v2": {
-            "actions": [
-                {"action": "c2pa.created", "digitalSourceType": statement.source_type, "softwareAgent": agent},
-                {"action": "c2pa.edited", "description": "the expression of a face", "softwareAgent": agent},
-            ]
-        },
+    assertions: dict[str, Any] = {
+        "c2pa.actions.v2": {"actions": actions},
         TRAINING_MINING: {"entries": {f"cawg.{use}": terms for use in uses}},
         GENERATION: asdict(statement),
     }
+    if statement.payload is not None:
+        actions.append({"action": "c2pa.watermarked.bound"})
+        value = base64.b64encode(statement.payload.to_bytes(4, "big")).decode()
+        assertions[SOFT_BINDING] = {"alg": WATERMARK, "blocks": [{"scope": {}, "value": value}]}
     return json.dumps(
         {
             "claim_version": 2,

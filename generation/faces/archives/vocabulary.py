@@ -76,18 +76,21 @@ def method_of(label: str, archive: str) -> str:
     return short if short not in ("", "1") else archive
 
 
-_FACEFORENSICS = re.compile(r"faceforensics|df40|(?<![a-z0-9])ff(?![a-z0-9])", re.IGNORECASE)
+_FACEFORENSICS = re.compile(
+    r"faceforensics|original_sequences|manipulated_sequences|df40|(?<![a-z0-9])ff(?![a-z0-9])", re.IGNORECASE
+)
 _PEOPLE = (
     ("celeb", re.compile(r"(id[0-9]+)_(?:(id[0-9]+)_)?[0-9]{4,}")),
     ("dfd", re.compile(r"([0-9]{2})(?:_([0-9]{2}))?__.+")),
 )
-_PAIR = re.compile(r"([0-9]{3})(?:_([0-9]{3}))?")
+_PAIR = re.compile(r"(?:[A-Za-z_][\w-]*-)?([0-9]{3,4})(?:_([0-9]{3,4}))?")
 
 
 def people_in(name: str, where: str) -> tuple[str, ...]:
     """Who is in a video, the target first, as the known archives write it into its name.
 
-    FaceForensics++ `TTT_SSS` (where the path `where` or the archive's name says that it is one), Celeb-DF
+    FaceForensics++ `TTT_SSS` (where the path `where` or the archive's name says that it is one; with four digits and
+    `method-` before it in larger sets of that shape), Celeb-DF
     `idX_idY_NNNN`, DeepFakeDetection `TT_SS__scene__...`; any other video is a person of its own, its name.
     """
     patterns = (*_PEOPLE, ("ff", _PAIR)) if _FACEFORENSICS.search(where) else _PEOPLE
