@@ -92,15 +92,15 @@ def made(settings: MakeConfig, out: Path) -> dict[str, Any]:
     config, start = settings.dataset, time.perf_counter()
     hashes = checkpoint_hashes(config)
     plan = make_plan(config, DEGRADATIONS, takes_of(config))
-    kind = kind_of(config, hashes)
+    kind = kind_of(config, hashes, plan)
+    spread = None if settings.ray is None else partial(on_ray, address=settings.ray, workers=settings.workers)
     making, new = 0.0, 0
     with held(out, settings.rank, settings.world):
         if begin(out, plan, kind, say):
             with progress(config.name) as bar:
                 new = make_shards(
                     out, plan, config, hashes, degraded, workers=settings.workers, rank=settings.rank,
-                    world=settings.world, progress=bar, say=say,
-                    spread=settings.ray and partial(on_ray, address=settings.ray, workers=settings.workers),
+                    world=settings.world, progress=bar, say=say, spread=spread,
                 )  # fmt: skip
             making = time.perf_counter() - start
             complete(out, plan, kind, config)

@@ -37,7 +37,7 @@ def on_ray(
             include_dashboard=False if local else None,
             runtime_env={"env_vars": paths if local else {}},
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except ConnectionError as error:
         raise UserError(f"ray={address}: no Ray answers there ({error}); give local, auto or its address") from error

@@ -78,7 +78,7 @@ def make(
     """As the script does; whether the set is finished."""
     hashes = checkpoint_hashes(config)
     plan = make_plan(config, DEGRADATIONS, takes_of(config))
-    kind = kind_of(config, hashes)
+    kind = kind_of(config, hashes, plan)
     say = (said if said is not None else []).append
     with folders.held(out, rank, world):
         if not folders.begin(out, plan, kind, say):
@@ -188,7 +188,8 @@ def settings(*more: str) -> Any:
 
 def start(*more: str, before: str = "pass") -> subprocess.Popen[str]:
     """The command in a process of its own, which does `before` first."""
-    code = f"{before}; import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__')"
+    code = f"{before}; import generation.dataset.plan as planning; planning.SHARD_FRAMES = {SHARD}; "
+    code += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
     script = str(ROOT / "scripts" / "make_dataset.py")
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys; sys.argv = sys.argv[1:]; {code}", script, *OPTIONS, *more],

@@ -22,7 +22,8 @@ class Finding(NamedTuple):
 
 
 def check(path: Path) -> Iterator[Finding]:
-    """One finding a file: of a set its shards, papers and signed sheet; of any other folder all that can be signed.
+    """One finding a file: of a set its shards, papers and signed sheet; of any other folder all that can be signed, but
+    for masks, which show nobody.
 
     Raises `UserError` where there is nothing to check.
     """
@@ -36,7 +37,7 @@ def check(path: Path) -> Iterator[Finding]:
         return
     found = 0
     for folder, names, files in os.walk(path):
-        names.sort()
+        names[:] = sorted(set(names) - {"masks"})
         for name in sorted(files):
             if Path(name).suffix.lower() in SIGNABLE and not name.startswith("."):
                 found += 1

@@ -36,7 +36,7 @@ def held(folder: Path, rank: int, world: int) -> Iterator[None]:
     others = [path for path in folder.glob(".lock-*") if not path.name.endswith(f"-of-{world}")]
     with mine.open("w") as lock:
         if not _free(lock) or not all(_unused(path) for path in others):
-            raise UserError(f"{folder}: another run writes it now; wait for it, or choose another folder with out=DIR")
+            raise UserError(f"{folder}: another run writes it now; wait for it, or choose another folder")
         try:
             yield
         finally:

@@ -86,10 +86,13 @@ def _reenactor(method: str, checkpoint: str | None, size: int) -> nn.Module:
     return network
 
 
-def kind_of(config: PlanConfig, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What made the set, as `dataset_info.json` tells it."""
-    asked = json.loads(json.dumps(asdict(config), default=str))
-    return {"version": VERSION, "rendered": RENDERED, "checkpoints": dict(hashes), **asked}
+def kind_of(config: PlanConfig, hashes: Mapping[str, str], plan: pd.DataFrame) -> dict[str, Any]:
+    """What made the set, as `dataset_info.json` tells it: of files and folders the names, not where they lay."""
+    asked = json.loads(json.dumps(asdict(config), default=lambda path: path.name))
+    for maker in asked["reenactors"].values():
+        maker["checkpoint"] = maker["checkpoint"] and Path(maker["checkpoint"]).name
+    planned = hashlib.sha256(plan.to_json(orient="split").encode()).hexdigest()
+    return {"version": VERSION, "rendered": RENDERED, "checkpoints": dict(hashes), "plan": planned, **asked}
 
 
 class Studio:

@@ -31,7 +31,8 @@ def write_sheet(folder: Path, config: PlanConfig) -> None:
     plan = pd.read_parquet(folder / PLAN)
     real = plan[plan["label"] == 0]
     chosen = real.iloc[np.unique(np.linspace(0, len(real) - 1, min(ROWS, len(real))).round().astype(int))]
-    lines = [_line(folder, plan, row, config) for row in chosen.to_dict("records")]
+    rows: list[dict[str, Any]] = chosen.to_dict("records")  # type: ignore[assignment]
+    lines = [_line(folder, plan, row, config) for row in rows]
     origins = sorted(set(plan["origin"]))
     statement = Statement(
         reenactor=", ".join(config.reenactors),
