@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -202,7 +202,11 @@ def entry(
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            if not {"-m", "--multirun"} & set(sys.argv):
+            several = bool({"-m", "--multirun"} & set(sys.argv))
+            if several and work.__module__ == "__main__":  # other processes find what is in a module, not in a script
+                import_module(f"scripts.{Path(sys.argv[0]).stem}").main()
+                return
+            if not several:
                 sys.argv[1:] = [_commas_as_list(argument) for argument in sys.argv[1:]]
             sys.argv[1:] = [_spelled_out(argument, tuple(named), paths or {}) for argument in sys.argv[1:]]
             with _mistakes_end_here("give the command again"):

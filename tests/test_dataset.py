@@ -192,7 +192,7 @@ def start(*more: str, before: str = "pass") -> subprocess.Popen[str]:
     code += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
     script = str(ROOT / "scripts" / "make_dataset.py")
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.argv = sys.argv[1:]; {code}", script, *OPTIONS, *more],
+        [sys.executable, "-c", f"import sys; sys.argv = sys.argv[1:]; {code}", script, *more, *OPTIONS],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
