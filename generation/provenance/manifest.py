@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from generation.provenance.keys import ORGANISATION, known_key, laboratory_key, package
 from generation.provenance.seal import holds, seal, sealed
-from generation.provenance.seal import holds, seal, sealed
 from generation.records import UserError
 
 SIGNABLE = {

@@ -79,7 +79,7 @@ def _chunk(data: mmap.mmap) -> tuple[int, int] | None:
         return None
     place = data.find(b"caBX")
     end = place + 4 + int.from_bytes(data[place - 4 : place], "big")
-    return (place, end) if 0 < place and end + 4 <= len(data) else None
+    return (place, end) if place > 0 and end + 4 <= len(data) else None
 
 
 def _checksum(data: mmap.mmap) -> bytes | None:

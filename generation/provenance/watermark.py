@@ -45,7 +45,10 @@ _GRID = 256  # larger frames are reduced to so many pixels a side before the tra
 _EDGES = 16, 128  # the frequencies that are used, in half periods a frame
 _MARKED, _READ = 0.75, 0.9  # of the shorter side's pixels: up to which frequency a frame is marked, and is read
 _NOISE = 4.0, 3.0  # grey levels that compression is expected to add: for embedding, for detection
-_LOST, _FINE = 0.33, 0.55  # of the shorter side's pixels: where compression takes, and where a frequency counts, exp(-1)
+_LOST, _FINE = (
+    0.33,
+    0.55,
+)  # of the shorter side's pixels: frequencies lost to compression, and counted exp(-1)
 _CLIP = 0.5  # of the usual magnitude around a coefficient: from there on it counts no more; also the margin embedded
 _COLOUR = 0.669, 1.313, 0.255  # of red, green, blue: the change that brightens by 1 with the least energy
 _SEARCH = 0.1  # of the false alarms that are allowed: those of the search
