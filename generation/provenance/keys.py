@@ -22,7 +22,7 @@ from generation.records import UserError
 
 ORGANISATION = "Vicious Cycle"
 LEAF, ROOT = f"{ORGANISATION} laboratory", f"{ORGANISATION} laboratory root"
-_YEARS = 10
+_LIFE = datetime.timedelta(days=3650)  # of certificates, from a day before they are made
 _USED = "VICIOUS_CYCLE_KEY"
 _RENEW = "keys=new makes a new one (what was signed before is then valid, but no longer trusted)"
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
@@ -165,7 +165,7 @@ def _made() -> str:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
-            .not_valid_after(start + datetime.timedelta(days=365 * _YEARS))
+            .not_valid_after(start + _LIFE)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
             .add_extension(
                 x509.KeyUsage(
