@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py                        # everything, about four minutes on 2 cores
 python scripts/benchmark.py only=render,reenact    # some of it
+python scripts/benchmark.py only=provenance        # marks: how the watermark does beside others, what signing costs
 python scripts/benchmark.py only=families          # all families trained and compared: a quarter of an hour on 2 cores
 """
 
@@ -40,6 +41,7 @@ from generation.reenactors.onnx import OnnxReenactor, export_onnx
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.door import configure, entry, say
 from scripts.families import FamiliesConfig, compare_families, synthetic_faces, table
+from scripts.marks import signatures, watermarks
 
 Figure = tuple[str, float, str, dict[str, Any]]
 """Name, value, unit, configuration."""
@@ -294,6 +296,13 @@ def families(config: BenchmarkConfig) -> Iterator[Figure]:
     say(table(found))
 
 
+def provenance(config: BenchmarkConfig) -> Iterator[Figure]:
+    """See `scripts.marks`."""
+    renders = list(some_faces(256).image[::3].permute(0, 2, 3, 1).numpy())
+    yield from signatures(renders[0])
+    yield from watermarks(renders)
+
+
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "render": render,
     "truth": truth,
@@ -304,10 +313,11 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], Iterator[Figure]]] = {
     "xception": xception,
     "detector_input": detector_input,
     "ingest": ingest_speed,
+    "provenance": provenance,
     "families": families,
 }
 
-HEAVY = ("families",)
+HEAVY = ("provenance", "families")
 """What is run only where it is named."""
 
 

@@ -8,7 +8,7 @@ python scripts/make_dataset.py -m hydra/launcher=submitit_slurm rank=0,1,2,3 wor
 python scripts/make_dataset.py out=DIR ray=auto                             # shards by whoever is free in a Ray cluster
 python scripts/make_dataset.py export=deepfakebench from=DIR to=DIR         # or faceforensics, folders
 python scripts/make_dataset.py verify=DIR_OR_FILE                           # exit code 1 if anything was tampered with
-python scripts/make_dataset.py keys=new                                     # the key that signs
+python scripts/make_dataset.py keys=new                                     # a new key that signs; keys=FILE: another
 
 Interrupted, the same command with the same hydra.run.dir (or out=DIR) goes on; shards that are whole are not made
 again, and damaged ones are named and made again.
@@ -36,6 +36,7 @@ from generation.dataset.layouts import export_layout
 from generation.dataset.making import checkpoint_hashes, kind_of, make_shard, make_shards
 from generation.dataset.plan import make_plan
 from generation.dataset.real import takes_of
+from generation.provenance.keys import new_key, use_key
 from generation.records import UserError
 from scripts.door import Tampered, configure, entry, progress, say
 from scripts.on_ray import on_ray
@@ -77,6 +78,10 @@ def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
     plain["source"] = plain.pop("from")
     plain["dataset"]["seed"] = plain["dataset"].get("seed", plain["seed"])
     settings = configure(MakeConfig, plain)
+    if settings.keys == "new":
+        return made_key()
+    if settings.keys is not None:
+        use_key(Path(settings.keys))
     if settings.verify is not None:
         return verified(settings.verify)
     if settings.export is not None:
@@ -85,6 +90,13 @@ def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
             counts = export_layout(settings.export, settings.source, settings.to, bar, settings.workers)
         return {"export": settings.export, "from": str(settings.source), "to": str(settings.to), **counts}
     return planned(settings, folder) if settings.plan_only else made(settings, settings.out or folder / "dataset")
+
+
+def made_key() -> dict[str, Any]:
+    path, old = new_key()
+    if old is not None:
+        say(f"{old}: the key until now; what it signed stays valid, and is trusted with keys={old}")
+    return {"key": str(path), "before": None if old is None else str(old)}
 
 
 def made(settings: MakeConfig, out: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from generation.faces.media import Frame, Media
 
@@ -68,3 +69,10 @@ def read_back(path: Path) -> tuple[list[Frame], list[np.ndarray]]:
 def sound_of(path: Path) -> list[tuple[int, bytes]]:
     with av.open(str(path)) as container:
         return [(packet.pts, bytes(packet)) for packet in container.demux(audio=0) if packet.dts is not None]
+
+
+def photos(step: int, size: int | None = None) -> list[np.ndarray]:
+    """Every `step`-th photo of the London Set, 512 px or reduced."""
+    found = [Image.open(path).convert("RGB") for path in sorted(shared("data/london").glob("*.jpg"))[::step]]
+    assert found
+    return [np.asarray(photo.resize((size, size), Image.Resampling.LANCZOS) if size else photo) for photo in found]

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import io
+import datetime
 import json
 import multiprocessing
 import re
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import asdict, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import c2pa
 import cv2
 import numpy as np
 import pytest
-import scipy.stats
 from PIL import Image
 
-from generation.provenance import SIGNABLE, Statement, keys, mark_image, sign, verify, watermark_p
-from generation.provenance.keys import key_file, laboratory_key
+from generation.provenance import SIGNABLE, Statement, describe, keys, mark_image, sign, verify
+from generation.provenance.keys import LaboratoryKey, key_file, laboratory_key, new_key, use_key
 from generation.provenance.manifest import read
 from generation.records import Faces, UserError
-from tests.real_media import film, shared
+from tests.real_media import film, photos
 from tests.test_skeleton import tracked
 
 STATEMENT = Statement(
@@ -56,52 +52,11 @@ def face(faces: Faces) -> np.ndarray:  # uint8 (128, 128, 3)
     return cv2.resize(faces.image[0].permute(1, 2, 0).numpy(), (128, 128), interpolation=cv2.INTER_CUBIC)
 
 
-def photos(step: int, size: int | None = None) -> list[np.ndarray]:
-    """Every `step`-th photo of the London Set, 512 px or reduced."""
-    found = [Image.open(path).convert("RGB") for path in sorted(shared("data/london").glob("*.jpg"))[::step]]
-    assert found
-    return [np.asarray(photo.resize((size, size), Image.Resampling.LANCZOS) if size else photo) for photo in found]
-
-
 def write(path: Path, image: np.ndarray) -> Path:
     if SIGNABLE[path.suffix].startswith("video/"):
         return film(path, [image] * 6)
     Image.fromarray(image).save(path)
     return path
-
-
-def saved(kind: str, quality: int) -> Callable[[np.ndarray], np.ndarray]:
-    def again(image: np.ndarray) -> np.ndarray:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, kind, quality=quality)
-        return np.asarray(Image.open(buffer).convert("RGB"))
-
-    return again
-
-
-def resized(factor: float) -> Callable[[np.ndarray], np.ndarray]:
-    def again(image: np.ndarray) -> np.ndarray:
-        size = round(image.shape[1] * factor), round(image.shape[0] * factor)
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-    return again
-
-
-def h264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=25)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf)}
-        stream.codec_context.thread_count = 1
-        for index, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    buffer.seek(0)
-    with av.open(buffer) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 # The manifest
@@ -116,7 +71,7 @@ def test_what_is_signed_reads_back(ending: str, face: np.ndarray, tmp_path: Path
     assert (verdict.state, verdict.signed_by) == ("trusted", "Vicious Cycle laboratory")
     assert verdict.statement == json.loads(json.dumps(asdict(STATEMENT)))
     assert verdict.found and verdict.watermark_p < 1e-6
-    assert path.stat().st_size - before < 8_000
+    assert path.stat().st_size - before <= 4_096
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -134,26 +89,19 @@ def test_signing_leaves_the_pixels_and_signing_again_replaces(face: np.ndarray, 
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".mp4"])
-def test_any_flipped_bit_is_noticed_or_changes_nothing(ending: str, face: np.ndarray, tmp_path: Path) -> None:
-    """Padding and the frame around a manifest are not signed; a picture's data are, and so is all that is stated."""
-    path = write(tmp_path / f"face{ending}", face[::2, ::2])
-    media = path.read_bytes()
+def test_any_flipped_bit_is_noticed(ending: str, face: np.ndarray, tmp_path: Path) -> None:
+    """Anywhere in the file: also where the standard's signature does not reach, in the boxes around a manifest, in its
+    padding, in the file type of MP4."""
+    path = write(tmp_path / f"face{ending}", face)
     sign(path, STATEMENT)
-    whole, seen = path.read_bytes(), set()
-    start = media.find(b"mdat") + 8 if ending == ".mp4" else len(media) // 2
-    pictures = whole.find(media[start : start + 400])
-    assert pictures > 0
-    for place in range(0, len(whole), 61):
+    whole = path.read_bytes()
+    assert read(path)[0] == "trusted"
+    draws = np.random.default_rng(0)
+    for place in [*range(0, 40), *draws.integers(len(whole), size=60)]:
         damaged = bytearray(whole)
-        damaged[place] ^= 1
+        damaged[place] ^= 1 << int(draws.integers(8))
         path.write_bytes(damaged)
-        state, _, statement = read(path)
-        seen.add(state)
-        if pictures <= place < pictures + 400:
-            assert state == "tampered", place
-        if state == "trusted":
-            assert statement == json.loads(json.dumps(asdict(STATEMENT))), place
-    assert {"tampered", "trusted"} <= seen
+        assert read(path)[0] == "tampered", place
 
 
 def test_saving_again_takes_the_manifest_and_leaves_the_watermark(face: np.ndarray, tmp_path: Path) -> None:
@@ -162,13 +110,25 @@ def test_saving_again_takes_the_manifest_and_leaves_the_watermark(face: np.ndarr
     Image.open(path).save(tmp_path / "again.jpg", quality=80)
     verdict = verify(tmp_path / "again.jpg")
     assert (verdict.state, verdict.signed_by, verdict.statement) == ("absent", None, None)
-    assert verdict.found
+    assert verdict.found and verdict.stripped and not verify(path).stripped
+    assert describe(verdict).startswith("stripped: no manifest, but the watermark, watermark p = ")
+    assert describe(verify(path)).startswith("trusted, signed by Vicious Cycle laboratory, watermark p = ")
+
+
+def test_verify_reads_the_payload_of_photos_and_videos(tmp_path: Path) -> None:
+    photo = photos(50, 256)[0]
+    marked = mark_image(photo, 0xC0FFEE11)
+    for path in (write(tmp_path / "face.jpg", marked), film(tmp_path / "face.mp4", [marked] * 6)):
+        verdict = verify(path)
+        assert verdict.stripped and verdict.payload == 0xC0FFEE11
+        assert describe(verdict).endswith("payload c0ffee11")
 
 
 def test_an_ordinary_file_has_neither_mark(face: np.ndarray, tmp_path: Path) -> None:
     verdict = verify(write(tmp_path / "face.png", face))
     assert (verdict.state, verdict.signed_by, verdict.statement, verdict.found) == ("absent", None, None, False)
-    assert verdict.watermark_p > 1e-4
+    assert verdict.watermark_p > 1e-4 and not verdict.stripped
+    assert describe(verdict).startswith("absent, no watermark")
 
 
 def test_another_laboratory_is_valid_and_not_trusted(
@@ -316,112 +276,66 @@ def test_no_private_key_is_in_the_repository() -> None:
     assert [str(path) for path in tracked() if private.search(path.read_bytes())] == []
 
 
-# The watermark
+def test_a_new_key_takes_the_place_of_the_old_which_can_still_be_named(
+    face: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VICIOUS_CYCLE_KEY", "")
+    path = write(tmp_path / "face.png", face)
+    assert new_key() == (key_file(), None)
+    sign(path, STATEMENT)
+    _, old = new_key()
+    assert old is not None and verify(path).state == "valid"
+    use_key(old)
+    assert verify(path).state == "trusted"
 
 
-@pytest.mark.parametrize(
-    ("high", "wide", "least"),
-    [(64, 64, 40), (64, 200, 40), (97, 131, 40), (256, 256, 44), (512, 512, 48), (720, 1280, 50), (2160, 3840, 50)],
-)
-def test_the_watermark_is_found_and_invisible(high: int, wide: int, least: float, faces: Faces) -> None:
-    image = cv2.resize(faces.image[0].permute(1, 2, 0).numpy(), (wide, high), interpolation=cv2.INTER_CUBIC)
-    marked = mark_image(image)
-    assert marked.shape == image.shape and marked.dtype == np.uint8
-    assert cv2.PSNR(image, marked) >= least
-    assert watermark_p([marked]) < 1e-9
-    assert watermark_p([image]) > 1e-3
+def _mixed(first: LaboratoryKey, second: LaboratoryKey) -> dict[str, tuple[str, str]]:
+    return {
+        "another root": (first.private + first.leaf + second.root, "not signed by the root that is in it"),
+        "another private key": (second.private + first.leaf + first.root, "private key is not that of"),
+        "no key": ("", "damaged"),
+        "cut": (first.private + first.leaf, "damaged"),
+    }
 
 
-def test_the_same_frame_gives_the_same_bytes(face: np.ndarray) -> None:
-    assert np.array_equal(mark_image(face), mark_image(face.copy()))
+@pytest.mark.parametrize("fault", ["another root", "another private key", "no key", "cut", "missing", "run out"])
+def test_a_key_that_cannot_be_used_ends_in_one_line(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICIOUS_CYCLE_KEY", "")
+    pairs = []
+    for name in ("first", "second"):
+        monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / name))
+        new_key()
+        pairs.append(laboratory_key())
+    said = {"missing": "no such key file", "run out": "is valid from .* only"}.get(fault)
+    if fault == "missing":
+        path = tmp_path / "gone.pem"
+    elif fault == "run out":
+        monkeypatch.setattr(keys, "_LIFE", datetime.timedelta(days=0.5))
+        path = tmp_path / "old.pem"
+        path.write_text(keys._made())
+    elif said is None:
+        content, said = _mixed(*pairs)[fault]
+        path = tmp_path / "key.pem"
+        path.write_text(content)
+    with pytest.raises(UserError, match=said) as error:
+        use_key(path)
+    assert str(path) in str(error.value) and "keys=new makes" in str(error.value)
 
 
-@pytest.mark.parametrize("grey", [0, 128, 255])
-def test_an_empty_frame_can_be_marked(grey: int) -> None:
-    image = np.full((256, 256, 3), grey, np.uint8)
-    assert watermark_p([image]) > 1e-3
-    assert watermark_p([mark_image(image)]) < 1e-6
-
-
-ATTACKS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
-    "JPEG 90 at 64 px": (64, saved("JPEG", 90)),
-    "JPEG 75 at 128 px": (128, saved("JPEG", 75)),
-    "JPEG 75 at 256 px": (256, saved("JPEG", 75)),
-    "JPEG 75 at 512 px": (512, saved("JPEG", 75)),
-    "WebP 80 at 256 px": (256, saved("WEBP", 80)),
-    "75 % of 256 px": (256, resized(0.75)),
-    "50 % of 256 px": (256, resized(0.5)),
-    "50 % of 512 px": (512, resized(0.5)),
-    "200 % of 64 px": (64, resized(2)),
-    "50 % of 512 px, then JPEG 75": (512, lambda image: saved("JPEG", 75)(resized(0.5)(image))),
-    "brighter": (256, lambda image: (255 * (image / 255) ** 0.8).astype(np.uint8)),
-}
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_the_watermark_of_photos_survives(attack: str) -> None:
-    size, act = ATTACKS[attack]
-    worst = max(watermark_p([act(mark_image(photo))]) for photo in photos(40, size))
-    assert worst < 1e-6
-
-
-def test_the_watermark_mostly_survives_jpeg_75_at_64_px() -> None:
-    values = [watermark_p([saved("JPEG", 75)(mark_image(photo))]) for photo in photos(10, 64)]
-    assert np.mean(np.less(values, 1e-6)) >= 0.9
-
-
-@pytest.mark.parametrize("name", ["expressive/W009_front_disgusted_level3_001.mp4", "talking/d0.mp4"])
-def test_the_watermark_survives_h264(name: str) -> None:
-    with av.open(str(shared(f"data/{name}"))) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(12))]  # noqa: B905
-    frames = [cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA) for frame in frames]
-    assert watermark_p(h264([mark_image(frame) for frame in frames], crf=23)) < 1e-9
-    assert watermark_p(h264(frames, crf=23)) > 1e-3
-
-
-def test_unmarked_photos_and_renders_show_nothing(faces: Faces) -> None:
-    renders = list(faces.image[:: len(faces) // 11].permute(0, 2, 3, 1).numpy())
-    values = [watermark_p([image]) for image in photos(4) + photos(4, 64) + renders]
-    assert min(values) > 1e-4 and max(values) <= 1
-
-
-@pytest.mark.parametrize("size", [64, 256])
-def test_the_p_value_is_uniform_over_keys(size: int) -> None:
-    """On real photos the key of another mark finds p < x as often as x says; several frames that are alike, too."""
-    one, *_, last = photos(100, size)
-    frames = [[one], [last], [one, np.roll(one, 1, axis=1), one]]
-    for index, taken in enumerate(frames):
-        values = [watermark_p(taken, key=f"{index}/{key}".encode()) for key in range(150)]
-        assert scipy.stats.kstest(values, "uniform").pvalue > 0.01
-        assert 0.02 <= np.mean(np.less(values, 0.1)) <= 0.2
-
-
-def test_the_p_value_against_its_definition(face: np.ndarray) -> None:
-    """Computed again in float64 with dense matrices and one ring at a time."""
-    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float64)
-    n = len(grey)
-    basis = np.cos(np.pi * np.arange(n)[:, None] * (np.arange(n) + 0.5) / n) * np.sqrt(2 / n)
-    basis[0] /= np.sqrt(2)
-    coefficients = basis @ grey @ basis.T / n
-    padded = np.pad(coefficients**2, 4, mode="reflect")
-    around = np.mean([padded[i : i + n, j : j + n] for i in range(9) for j in range(9)], axis=0)
-    terms = np.clip(coefficients / (0.5 * np.sqrt(around + 9 / n**2)), -1, 1)
-    digest = np.frombuffer(hashlib.shake_256(b"vicious-cycle watermark 1").digest(8192), np.uint8)
-    signs = np.unpackbits(digest).reshape(256, 256)[:n, :n] * 2.0 - 1
-    radius = np.hypot(*np.meshgrid(np.arange(n), np.arange(n)))
-    values = []
-    for inner, outer in ((12, 48), (48, 0.9 * n)):
-        ring = (radius >= inner) & (radius < outer)
-        values.append(scipy.stats.norm.sf((terms * signs)[ring].sum() / np.sqrt((terms[ring] ** 2).sum())))
-    assert watermark_p([face]) == pytest.approx(1 - (1 - min(values)) ** 2, rel=1e-3)
-
-
-def test_a_negative_of_a_marked_frame_carries_no_mark(face: np.ndarray) -> None:
-    assert watermark_p([255 - mark_image(face)]) == 1
-
-
-def test_frames_too_small(faces: Faces) -> None:
-    image = faces.image[0].permute(1, 2, 0).numpy()
-    with pytest.raises(UserError, match="64 x 63 pixels are too few to carry a watermark; at least 64 a side"):
-        mark_image(image[:63])
-    assert watermark_p([image[:16, :16]]) == 1
+def test_a_file_outlives_the_certificate_that_signed_it_as_valid(
+    face: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed while the certificate was good, read when it is not: nothing was changed, but nobody vouches for it."""
+    path = write(tmp_path / "face.png", face)
+    monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(keys, "_LIFE", datetime.timedelta(days=1, seconds=3))
+    laboratory_key()
+    sign(path, STATEMENT)
+    assert read(path)[0] == "trusted"
+    time.sleep(4)
+    assert read(path)[0] == "valid"
+    path.write_bytes(path.read_bytes()[:-30] + b"x" + path.read_bytes()[-29:])
+    assert read(path)[0] == "tampered"

@@ -57,7 +57,9 @@ def write_photo(path: Path, image: np.ndarray, statement: Statement) -> None:
         ".webp": {"lossless": image.ndim == 2, "quality": 95},
     }.get(path.suffix.lower(), {"quality": 95, "subsampling": 0})
     with complete(path) as unfinished:
-        Image.fromarray(mark_image(image) if image.ndim == 3 else image).save(unfinished, **options)
+        Image.fromarray(mark_image(image, statement.payload or 0) if image.ndim == 3 else image).save(
+            unfinished, **options
+        )
         sign(unfinished, statement)
 
 
@@ -116,7 +118,8 @@ class VideoWriter:
 
     def write(self, image: np.ndarray, seconds: float) -> None:
         """image: uint8 (H, W, 3), or (H, W) for a mask; `seconds` after the first frame, rising."""
-        marked = mark_image(image) if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
+        colour = image.ndim == 3
+        marked = mark_image(image, self._statement.payload or 0) if colour else np.repeat(image[..., None], 3, axis=-1)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(marked), format="rgb24")
         frame: Any = picture.reformat(format=self._stream.pix_fmt, dst_colorspace=self._matrix, threads=1)
         frame.pts, frame.time_base = round((seconds + self._start) / float(self._base)), self._base

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from generation.provenance.keys import ORGANISATION, known_key, laboratory_key, package
+from generation.provenance.seal import holds, seal, sealed
 from generation.records import UserError
 
 SIGNABLE = {
@@ -36,6 +37,10 @@ _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
 }
+
+_RUN_OUT = {"signingCredential.untrusted", "signingCredential.expired"}
+
+_RUN_OUT = {"signingCredential.untrusted", "signingCredential.expired"}
 
 State = Literal["trusted", "valid", "tampered", "absent"]
 
@@ -105,6 +110,7 @@ def sign(path: Path, statement: Statement) -> None:
     try:
         with open(path, "rb") as source, open(beside, "w+b") as signed:
             builder.sign(signer, kind, source, signed)
+        seal(beside)
         beside.chmod(path.stat().st_mode)
         os.replace(beside, path)
     except c2pa.C2paError as error:
@@ -116,26 +122,30 @@ def sign(path: Path, statement: Statement) -> None:
 def read(path: Path) -> tuple[State, str | None, dict[str, Any] | None]:
     """Whether a file's manifest holds, who signed it, and the `Statement` in it as JSON, where there is one.
 
-    "trusted": the signature and every hash are right, and the certificate is of this laboratory's root; "valid":
-    right, but signed by somebody else; "tampered": the file or the manifest was changed since; "absent": no manifest.
+    "trusted": the signature, every hash and the seal are right, and the certificate is of this laboratory's root;
+    "valid": right, but signed by somebody else, or with a certificate that has run out; "tampered": the file or the
+    manifest was changed since; "absent": no manifest.
     """
     c2pa, key = package("c2pa"), known_key()
     trust = {} if key is None else {"trust": {"user_anchors": key.root}}
+    unread: State = "tampered" if sealed(path) else "absent"
     try:
         with open(path, "rb") as stream:
             reader = c2pa.Reader.try_create(stream, context=c2pa.Context.from_dict({**_SETTINGS, **trust}))
             if reader is None:
-                return "absent", None, None
+                return unread, None, None
             state, manifest = reader.get_validation_state(), reader.get_active_manifest() or {}
+            faults = {fault["code"] for fault in json.loads(reader.json()).get("validation_status", ())}
     except c2pa.C2paError.NotSupported:
-        return "absent", None, None
-    except c2pa.C2paError:
+        return unread, None, None
+    except (c2pa.C2paError, KeyError):
         return "tampered", None, None
     signed_by = manifest.get("signature_info", {})
     statements = [item.get("data") for item in manifest.get("assertions", []) if item.get("label") == GENERATION]
     states: dict[str, State] = {"Trusted": "trusted", "Valid": "valid"}
+    told = states.get(state, "valid" if faults and faults <= _RUN_OUT else "tampered")
     return (
-        states.get(state, "tampered"),
+        "tampered" if (statements or told == "trusted") and not holds(path) else told,
         signed_by.get("common_name") or signed_by.get("issuer"),
         statements[0] if statements and isinstance(statements[0], dict) else None,
     )
