@@ -232,7 +232,11 @@ def _advised(result: Result, correct: bool) -> float | None:
 
 def _followed_wrong(result: Result) -> float | None:
     misled = _of_advice(result, False)
-    return float(np.mean([1 - abs(verdicts([a.answer])[0] - verdicts([a.detector])[0]) for a in misled])) if misled else None
+    return (
+        float(np.mean([1 - abs(verdicts([a.answer])[0] - verdicts([a.detector])[0]) for a in misled]))
+        if misled
+        else None
+    )
 
 
 def _difference(one: float | None, other: float | None) -> float | None:

@@ -66,7 +66,11 @@ def _polygon(points: np.ndarray, size: int, grown: float) -> Mask:
 
 def _eyes(one: Tried) -> Mask:
     parts = [
-        _polygon(np.concatenate([points[list(eye)] for points in (one.source_landmarks, one.truth_landmarks)]), one.size, 0.01)
+        _polygon(
+            np.concatenate([points[list(eye)] for points in (one.source_landmarks, one.truth_landmarks)]),
+            one.size,
+            0.01,
+        )
         for eye in _EYES
     ]
     return parts[0] | parts[1]

@@ -47,7 +47,7 @@ class QuizConfig:
     resamples: int = 2000
     items: int = 16
     moving: int = 1
-    frames: int = 48
+    frames: int = 40
     seed: int = 0
     workers: int = 2
     split: str = "test"
@@ -216,8 +216,12 @@ def described(quiz: Quiz, folder: Path, settings: QuizConfig) -> dict[str, Any]:
             "advised": len(advised),
         },
         "marks": {
-            "forged_found": sum(item.marks.found and item.marks.state != "absent" for item in quiz.items if item.forged),
-            "real_found": sum(item.marks.found or item.marks.state != "absent" for item in quiz.items if not item.forged),
+            "forged_found": sum(
+                item.marks.found and item.marks.state != "absent" for item in quiz.items if item.forged
+            ),
+            "real_found": sum(
+                item.marks.found or item.marks.state != "absent" for item in quiz.items if not item.forged
+            ),
         },
         "lesson": {example.topic: dict(example.figures) for example in lesson} | {"facts": dict(quiz.facts)},
     }

@@ -110,9 +110,7 @@ def plan_stills(faces: Faces, count: int, seed: int) -> list[Plan]:
     return plans
 
 
-def plan_clips(
-    faces: Faces, count: int, frames: int, seed: int, kinds: Sequence[str] = KINDS
-) -> list[Plan]:
+def plan_clips(faces: Faces, count: int, frames: int, seed: int, kinds: Sequence[str] = KINDS) -> list[Plan]:
     """`count` clips of each kind. A reenacted clip wears its own expressions in reversed order.
 
     Raises `UserError` where there are clips of one person only.
@@ -169,7 +167,9 @@ def _own_pair(faces: Faces, own: np.ndarray, rng: np.random.Generator) -> tuple[
     together = [rows for rows in (own[faces.clip[own] == name] for name in np.unique(faces.clip[own])) if len(rows) > 1]
     rows = together[int(rng.integers(len(together)))] if together else own
     if len(rows) < 2:
-        raise UserError(f"{faces.identity[own[0]]} is shown in one frame only; two expressions of each person are needed")
+        raise UserError(
+            f"{faces.identity[own[0]]} is shown in one frame only; two expressions of each person are needed"
+        )
     row = int(rng.choice(rows))
     return row, _driver(faces, row, rows[rows != row], rng)
 
@@ -194,7 +194,7 @@ def make(plan: Plan, forger: Forger, seed: int, score: Callable[[Any], float | N
         statement = forger.statement([source[0], driver], origin, seed)
         more = {"driver": thumbnail(driver), "made_by": forger.family, "round": forger.round}
     before, after = (compress(frames, seed) if plan.compressed else frames for frames in (source, made))
-    shown, marks = (still(after[0], statement) if len(after) == 1 else clip(after, statement))
+    shown, marks = still(after[0], statement) if len(after) == 1 else clip(after, statement)
     told: dict[str, Any] = {}
     if plan.kind != "real":
         compared = source if plan.kind == "compressed" else before
@@ -207,6 +207,4 @@ def make(plan: Plan, forger: Forger, seed: int, score: Callable[[Any], float | N
             told["change"] = heat(compared[moment], after[moment])
     first = plan.rows[0]
     key = f"{seed} {plan.faces.clip[first]} {plan.faces.frame[first]} {len(plan.rows)} {plan.driver}"
-    return Item(
-        key, plan.kind, plan.compressed, shown, marks, identity, origin, detector=score(shown), **told, **more
-    )
+    return Item(key, plan.kind, plan.compressed, shown, marks, identity, origin, detector=score(shown), **told, **more)

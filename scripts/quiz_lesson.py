@@ -20,7 +20,9 @@ _VISIBLE = 0.8
 _GAZE = [index for index, name in enumerate(ACTIONS) if name.startswith("eyeLook")]
 
 
-def try_stills(faces: Faces, forger: Forger, seed: int, progress: Callable[[int, int], None]) -> list[tuple[int, int, Tried]]:
+def try_stills(
+    faces: Faces, forger: Forger, seed: int, progress: Callable[[int, int], None], most: int = MOST_TRIED
+) -> list[tuple[int, int, Tried]]:
     """Frames of the people with the expressions of other frames of the same clip, whose picture is then the truth.
 
     Returns rows of source and truth with each. Raises `UserError` where no clip has two expressions.
@@ -33,7 +35,7 @@ def try_stills(faces: Faces, forger: Forger, seed: int, progress: Callable[[int,
         pairs += [(int(rows[a]), int(rows[b])) for a, b in np.argwhere(change > _VISIBLE)]
     if not pairs:
         raise UserError("these records hold no clip with two plainly different expressions, of which a lesson is made")
-    chosen = [pairs[i] for i in rng.permutation(len(pairs))[:MOST_TRIED]]
+    chosen = [pairs[i] for i in rng.permutation(len(pairs))[:most]]
     tried = []
     for done, (a, b) in enumerate(chosen, 1):
         wanted = faces.expression[b].numpy()
@@ -46,10 +48,10 @@ def try_stills(faces: Faces, forger: Forger, seed: int, progress: Callable[[int,
 
 
 def still_lesson(
-    faces: Faces, forger: Forger, seed: int, progress: Callable[[int, int], None]
+    faces: Faces, forger: Forger, seed: int, progress: Callable[[int, int], None], most: int = MOST_TRIED
 ) -> tuple[list[Example], dict[str, str]]:
     """Examples of all topics that show in stills, and the numbers that the lesson's text names."""
-    tried = try_stills(faces, forger, seed, progress)
+    tried = try_stills(faces, forger, seed, progress, most)
     only = [one for _, _, one in tried]
     examples = []
     for topic, chosen in [*still_examples(only), ("good", best(only))]:

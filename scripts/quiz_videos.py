@@ -69,9 +69,7 @@ def given_videos(folder: Path, most: int) -> list[Given]:
     return [Given(kind, path) for kind, paths in found.items() for path in paths[:count]]
 
 
-def make_given(
-    video: Given, seconds: float, origin: OriginConfig, score: Callable[[Path], float | None]
-) -> Item:
+def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callable[[Path], float | None]) -> Item:
     """The item of a video. score: path of the shown file -> the detector's probability that it is forged
 
     What its marks were when it was given is told, not what this laboratory added.
@@ -192,5 +190,3 @@ class FaceScore:
             if frame.index % self._every == 0 and person.read[frame.index]
         ]
         return self._advise(np.stack(crops)) if crops else None
-
-

@@ -88,8 +88,16 @@ def session(seed: int, skill: tuple[float, float, float] = (0.5, 1.0, 0.5), bloc
             detector = 0.8 if forged == (place > 1) else 0.2
             answers.append(
                 {
-                    "block": block, "position": place + 1, "item": f"{block}-{place}", "kind": kind, "forged": forged,
-                    "compressed": False, "moving": False, "answer": answer, "seconds": 4.0 + place, "detector": detector,
+                    "block": block,
+                    "position": place + 1,
+                    "item": f"{block}-{place}",
+                    "kind": kind,
+                    "forged": forged,
+                    "compressed": False,
+                    "moving": False,
+                    "answer": answer,
+                    "seconds": 4.0 + place,
+                    "detector": detector,
                     "advice_shown": block == "advice",
                 }  # fmt: skip
             )
