@@ -64,7 +64,7 @@ class Marks:
 class Item:
     """One question. What it shows first, and what is told afterwards.
 
-    key: what it was made of, in words; kind: one of `FORGED`; compressed: it went through a compression that can be seen
+    key: what it was made of, in words; kind: one of `FORGED`; compressed: so that it can be seen
     detector: the probability in [0, 1] that the shown media is forged, None where there was no face to look at
     before, after: stills to wipe between, of a video at the moment of its greatest change; None where nothing changed
     change: a transparent picture of how much each pixel was changed, to be laid over `before`
@@ -112,8 +112,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Quiz:
-    """All that the page holds. items: of all three blocks, as many in each; facts: numbers, in words, that the lesson names;
-    detector: what it is called"""
+    """All that the page holds. items: of all three blocks, as many in each; facts: numbers, in words, that the lesson
+    names; detector: what it is called"""
 
     items: tuple[Item, ...]
     lesson: tuple[Example, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ class Tried:
 class Chosen(NamedTuple):
     """Which forgery is the example, and the numbers that its text names."""
 
-    index: int
+    place: int
     figures: dict[str, str]
 
 
@@ -101,7 +101,8 @@ def _opens_mouth(one: Tried) -> bool:
 
 
 def _closes_eyes(one: Tried) -> bool:
-    return openness(one.source_landmarks)[1] > 0.18 and openness(one.truth_landmarks)[1] < 0.08
+    before, after = (openness(points)[1] for points in (one.source_landmarks, one.truth_landmarks))
+    return before > 0.2 and after < 0.45 * before
 
 
 def _turns_eyes(one: Tried) -> bool:

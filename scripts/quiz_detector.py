@@ -32,7 +32,7 @@ from scripts.trainer import LoggerConfig, TrainerConfig, fit
 SIZE = 128
 """Pixels of the faces that detectors see, where their .json does not say."""
 
-PEOPLE = FacesConfig(size=256, seed=9500, train=30, validation=10, test=1, expressions=6)
+PEOPLE = FacesConfig(size=256, seed=9500, train=40, validation=12, test=1, expressions=6)
 """On whom the quick detector is trained: nobody of them is in the quiz."""
 
 _STEPS, _BATCH, _FORGERIES = 150, 32, 5

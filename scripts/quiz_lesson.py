@@ -55,7 +55,7 @@ def still_lesson(
     only = [one for _, _, one in tried]
     examples = []
     for topic, chosen in [*still_examples(only), ("good", best(only))]:
-        a, b, one = tried[chosen.index]
+        a, b, one = tried[chosen.place]
         statement = forger.statement([one.source, one.truth], str(faces.origin[a]), seed)
         media = (still(one.source)[0], still(one.forgery, statement)[0], still(pixels(faces, b))[0])
         examples.append(Example(topic, *media, chosen.figures))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,14 +15,15 @@ import cv2
 import numpy as np
 
 from detection.quiz import Item, Media
+from generation.editing.editing import digest
 from generation.editing.following import Follower
 from generation.faces.footage import OriginConfig
-from generation.faces.media import VIDEOS, Media as File, MediaError
+from generation.faces.media import VIDEOS, MediaError
+from generation.faces.media import Media as File
 from generation.provenance import Statement, mark_image, sign
-from generation.editing.editing import digest
 from generation.records import UserError
 from scripts.console import say
-from scripts.quiz_media import RATE, heat, read_marks, still, video_frame, video_stream
+from scripts.quiz_media import RATE, read_marks, video_frame, video_stream
 
 LONGEST = 480
 """Pixels of the longer side that a video is made smaller to."""

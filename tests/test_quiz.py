@@ -171,7 +171,7 @@ def test_the_lesson_shows_the_largest_error_of_all_that_were_tried(faces: Faces,
     first = next(topic for topic in STILL_TOPICS if topic in examples)
     shows, measure = STILL_TOPICS[first]
     worst = max(measure(one)[0] for one in tried if shows(one))
-    assert [measure(one)[1] for one in tried if shows(one) and measure(one)[0] == worst][0] == examples[first].figures
+    assert next(measure(one)[1] for one in tried if shows(one) and measure(one)[0] == worst) == examples[first].figures
     unchanged = np.mean([(one.source == one.forgery).all(-1)[one.mask == 0].mean() for one in tried])
     assert unchanged == 1 and 0 < min(map(left_error, tried)) < 1
 

@@ -99,7 +99,7 @@ def session(seed: int, skill: tuple[float, float, float] = (0.5, 1.0, 0.5), bloc
                     "seconds": 4.0 + place,
                     "detector": detector,
                     "advice_shown": block == "advice",
-                }  # fmt: skip
+                }
             )
     about = {"schema": SCHEMA, "version": VERSION, "quiz": "abc", "person": f"person-{seed}", "consent": True}
     return about | {"seed": seed, "answers": answers}
