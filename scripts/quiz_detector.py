@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import nn
 
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
@@ -35,6 +34,9 @@ SIZE = 128
 PEOPLE = FacesConfig(size=256, seed=9500, train=40, validation=12, test=1, expressions=6)
 """On whom the quick detector is trained: nobody of them is in the quiz."""
 
+WINDOW = (0.25, 0.33, 0.5)
+"""Left edge, upper edge and side of what the quick detector looks at, eyes to mouth, as shares of the picture."""
+
 _STEPS, _BATCH, _FORGERIES = 150, 32, 5
 
 
@@ -49,8 +51,8 @@ class Advisor:
         """Frames of one face, uint8 (T, H, W, 3) -> the probability that they are forged."""
         odds = []
         for member in self._members:
-            size = int(member.meta.get("size", SIZE))
-            small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
+            size, window = int(member.meta.get("size", SIZE)), member.meta.get("window", (0, 0, 1))
+            small = np.stack([_seen(image, window, size) for image in images])
             logits = score(member.module, torch.from_numpy(small).permute(0, 3, 1, 2).contiguous())
             odds.append(float(logits.mean()) / float(member.meta.get("temperature", 1.0)))
         return float(1 / (1 + np.exp(-np.mean(odds))))
@@ -80,7 +82,7 @@ def advisor(given: Path | None, reenactor: str, workers: int) -> Advisor:
 
 def trained(forger: Forger, workers: int) -> Path:
     """`frequency`, trained on forgeries of this reenactor at full resolution, from the cache if it is there."""
-    made_of = json.dumps([asdict(PEOPLE), forger.family, forger.sha256, _STEPS, _BATCH, _FORGERIES, 1], sort_keys=True)
+    made_of = json.dumps([asdict(PEOPLE), forger.family, forger.sha256, _STEPS, _BATCH, _FORGERIES, 2], sort_keys=True)
     folder = cache_folder() / "quiz" / hashlib.sha256(made_of.encode()).hexdigest()[:12]
     path = folder / "frequency.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
@@ -102,6 +104,7 @@ def trained(forger: Forger, workers: int) -> Path:
     found = auroc(held.label, logits)
     meta = {
         "size": SIZE,
+        "window": WINDOW,
         "threshold": choose_threshold(held.label, logits),
         "temperature": temperature(held.label, logits),
         "validation_auroc": found,
@@ -111,7 +114,7 @@ def trained(forger: Forger, workers: int) -> Path:
 
 
 def _pools(faces: Faces, forger: Forger, told: Callable[[int, int], None]) -> tuple[Faces, Faces]:
-    """The faces of train and validation and forgeries of them, made `SIZE` pixels large as the detector sees them."""
+    """The faces of train and validation and forgeries of them, as the detector sees them."""
     parts, total, done = [], _FORGERIES * (PEOPLE.train + PEOPLE.validation), 0
     for split in ("train", "validation"):
         own = faces.where(split=split)
@@ -135,18 +138,22 @@ def _pools(faces: Faces, forger: Forger, told: Callable[[int, int], None]) -> tu
                 source_frame=own.frame[swaps.source],
             )
         )
-    return _smaller(faces), _smaller(Faces.concatenate(parts))
+    return _window_of(faces), _window_of(Faces.concatenate(parts))
 
 
-def _smaller(faces: Faces) -> Faces:
-    def reduced(images: torch.Tensor) -> torch.Tensor:
-        return (
-            nn.functional.interpolate(images.float(), (SIZE, SIZE), mode="area").round().clamp(0, 255).to(torch.uint8)
-        )
-
-    return replace(
-        faces,
-        image=torch.cat([reduced(part) for part in torch.split(faces.image, 64)]),
-        mask=torch.cat([reduced(part) for part in torch.split(faces.mask, 64)]),
-        landmarks=faces.landmarks * (SIZE / faces.size),
+def _seen(image: np.ndarray, window: Sequence[float], size: int) -> np.ndarray:
+    """What a detector sees of a picture, uint8 (H, W[, 3]) -> uint8 (size, size[, 3])."""
+    left, top, side = (round(share * len(image)) for share in window)
+    return np.asarray(
+        cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
     )
+
+
+def _window_of(faces: Faces) -> Faces:
+    """The faces as the quick detector sees them; their landmarks stay as they were, nobody needs them."""
+
+    def seen(images: torch.Tensor) -> torch.Tensor:
+        parts = [_seen(image.permute(1, 2, 0).numpy(), WINDOW, SIZE).reshape(SIZE, SIZE, -1) for image in images]
+        return torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2).contiguous()
+
+    return replace(faces, image=seen(faces.image), mask=seen(faces.mask))

@@ -46,7 +46,7 @@ def small_quiz(faces: Faces, folder: Path) -> tuple[Quiz, list[Plan]]:
         frames = np.stack([pixels(talking, row) for row in range(8 * (number // 2), 8 * (number // 2) + 8)])
         write_video(folder / "videos" / kind / f"{number} ü.mp4", frames, tone=300 + 50 * number)
     items += [make_given(one, 0.3, ORIGIN, lambda path: None) for one in given_videos(folder / "videos", 3)]
-    lesson, facts = still_lesson(faces, forger, 1, lambda done, total: None, most=30)
+    lesson, facts = still_lesson(faces, forger, 1, lambda done, total: None, most=16)
     lesson += clip_lesson(plan_clips(talking, 1, MOVING.frames, 2, ("swapped",)), forger, 1)
     origins = (ORIGIN.statement(),)
     return Quiz(tuple(items), tuple(lesson), facts, read_strings(), "untrained", 1, "unknown", origins), plans
