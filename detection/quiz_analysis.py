@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.quiz_measures import PUBLISHED, bootstrap_mean, calibration_curve, figures, right, verdicts
+from detection.quiz_measures import PUBLISHED, bootstrap_mean, calibration_curve, figures, right
 from generation.records import UserError
 
 SCHEMA, VERSION = "vicious-cycle/quiz-result", 1
@@ -150,12 +150,19 @@ def analyse(results: Sequence[Result], resamples: int = 2000, seed: int = 0) -> 
     def over(measure: Callable[[Result], float | None]) -> dict[str, Any] | None:
         return pooled([measure(result) for result in results])
 
+    def of_kind(block: str, kind: str) -> dict[str, Any] | None:
+        return over(lambda result: _accuracy([answer for answer in result.of(block) if answer.kind == kind]))
+
+    def in_seconds(block: str) -> dict[str, Any] | None:
+        return over(lambda result: _median(result.of(block)))
+
     people = {block: [_measured(result, block) for result in results] for block in BLOCKS}
     machine = {block: [_measured(result, block, detector=True) for result in results] for block in BLOCKS}
 
     def each_block(measured: Mapping[str, list[dict[str, float] | None]]) -> dict[str, Any]:
         return {
-            block: {key: pooled([one and one[key] for one in measured[block]]) for key in _MEASURES} for block in BLOCKS
+            block: {key: pooled([None if one is None else one[key] for one in measured[block]]) for key in _MEASURES}
+            for block in BLOCKS
         }
 
     both = [(a, b) for a, b in zip(people["before"], people["after"], strict=True) if a is not None and b is not None]
@@ -169,7 +176,7 @@ def analyse(results: Sequence[Result], resamples: int = 2000, seed: int = 0) -> 
         "advice": {
             "right_advice": over(lambda result: _advised(result, True)),
             "wrong_advice": over(lambda result: _advised(result, False)),
-            "without_advice": pooled([one and one["accuracy"] for one in people["after"]]),
+            "without_advice": pooled([None if one is None else one["accuracy"] for one in people["after"]]),
             "reliance": over(lambda result: _difference(_advised(result, True), _advised(result, False))),
             "cost_of_wrong_advice": over(
                 lambda result: _difference(_accuracy(result.of("after")), _advised(result, False))
@@ -177,16 +184,11 @@ def analyse(results: Sequence[Result], resamples: int = 2000, seed: int = 0) -> 
             "followed_wrong": over(_followed_wrong),
         },
         "kinds": {
-            kind: {
-                block: over(
-                    lambda result, block=block, kind=kind: _accuracy([a for a in result.of(block) if a.kind == kind])
-                )
-                for block in BLOCKS
-            }
+            kind: {block: of_kind(block, kind) for block in BLOCKS}
             for kind in FORGED
             if any(answer.kind == kind for result in results for answer in result.answers)
         },
-        "seconds": {block: over(lambda result, block=block: _median(result.of(block))) for block in BLOCKS},
+        "seconds": {block: in_seconds(block) for block in BLOCKS},
         "calibration": {
             block: calibration_curve(
                 [answer.forged for result in results for answer in result.of(block)],
@@ -231,12 +233,8 @@ def _advised(result: Result, correct: bool) -> float | None:
 
 
 def _followed_wrong(result: Result) -> float | None:
-    misled = _of_advice(result, False)
-    return (
-        float(np.mean([1 - abs(verdicts([a.answer])[0] - verdicts([a.detector])[0]) for a in misled]))
-        if misled
-        else None
-    )
+    """Of two answers there are, who follows wrong advice is wrong."""
+    return _difference(1.0, _advised(result, False))
 
 
 def _difference(one: float | None, other: float | None) -> float | None:

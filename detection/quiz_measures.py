@@ -23,13 +23,13 @@ PUBLISHED = {"untrained": (0.5554, 0.4887, 0.6210), "trained": (0.6514, 0.5521, 
 class Figures(NamedTuple):
     """Of one person's, or one detector's, answers.
 
-    count: pictures; accuracy: share of right answers, with Wilson's 95 % interval `low` to `high`
+    pictures: how many; accuracy: share of right answers, with Wilson's 95 % interval `low` to `high`
     d_prime: how far forged and real pictures lie apart for whoever answers, 0 is guessing, with its 95 % interval
     criterion: 0 is unbiased, above it more is called real than forged, below it more forged
     brier: mean squared error of the probability; .25 is always saying one half
     """
 
-    count: int
+    pictures: int
     accuracy: float
     low: float
     high: float

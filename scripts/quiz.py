@@ -133,7 +133,7 @@ def casting(data: DictConfig, settings: QuizConfig, videos: Sequence[Given]) -> 
     stills, moving = 3 * (settings.each - settings.moving), 3 * settings.moving
     instead = len(videos) // 2
     if data.get("records") is None and data.name == "synthetic":
-        plain = {key: value for key, value in dict(data).items() if key not in ("records", "name")}
+        plain = {str(key): value for key, value in dict(data).items() if key not in ("records", "name")}
         config: FacesConfig = configure(FacesConfig, plain, "data")
         people = len(KINDS) * moving + LESSON_CLIPS
         faces = _rendered(config, settings)

@@ -186,16 +186,17 @@ def make(plan: Plan, forger: Forger, seed: int, score: Callable[[Any], float | N
     """The item of a plan. score: media -> the detector's probability that it is forged"""
     source = np.stack([pixels(plan.faces, row) for row in plan.rows])
     origin, identity = str(plan.faces.origin[plan.rows[0]]), str(plan.faces.identity[plan.rows[0]])
-    made, statement, more = source, None, {}
+    made: np.ndarray = source
+    statement: Statement | None = None
+    told: dict[str, Any] = {}
     if plan.expressions is not None and plan.driver is not None:
         worn = zip(plan.rows, plan.expressions, strict=True)
         made = np.stack([forger.forge(plan.faces, int(row), expression).image for row, expression in worn])
         driver = pixels(plan.faces, plan.driver)
         statement = forger.statement([source[0], driver], origin, seed)
-        more = {"driver": thumbnail(driver), "made_by": forger.family, "round": forger.round}
+        told |= {"driver": thumbnail(driver), "made_by": forger.family, "round": forger.round}
     before, after = (compress(frames, seed) if plan.compressed else frames for frames in (source, made))
     shown, marks = still(after[0], statement) if len(after) == 1 else clip(after, statement)
-    told: dict[str, Any] = {}
     if plan.kind != "real":
         compared = source if plan.kind == "compressed" else before
         moment = int(np.abs(after.astype(np.float32) - compared).mean((1, 2, 3)).argmax())
@@ -207,4 +208,4 @@ def make(plan: Plan, forger: Forger, seed: int, score: Callable[[Any], float | N
             told["change"] = heat(compared[moment], after[moment])
     first = plan.rows[0]
     key = f"{seed} {plan.faces.clip[first]} {plan.faces.frame[first]} {len(plan.rows)} {plan.driver}"
-    return Item(key, plan.kind, plan.compressed, shown, marks, identity, origin, detector=score(shown), **told, **more)
+    return Item(key, plan.kind, plan.compressed, shown, marks, identity, origin, detector=score(shown), **told)

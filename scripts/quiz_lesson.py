@@ -40,9 +40,10 @@ def try_stills(
     for done, (a, b) in enumerate(chosen, 1):
         wanted = faces.expression[b].numpy()
         made = forger.forge(faces, a, wanted)
-        landmarks = (faces.landmarks[row].numpy() for row in (a, b))
+        before, after = (faces.landmarks[row].numpy() for row in (a, b))
         gaze = float(np.abs(wanted - faces.expression[a].numpy())[_GAZE].sum())
-        tried.append((a, b, Tried(pixels(faces, a), made.image, pixels(faces, b), made.mask, *landmarks, gaze)))
+        one = Tried(pixels(faces, a), made.image, pixels(faces, b), made.mask, before, after, gaze)
+        tried.append((a, b, one))
         progress(done, len(chosen))
     return tried
 

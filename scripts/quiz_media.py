@@ -89,6 +89,7 @@ def decoded(media: Media, every: int = 4) -> np.ndarray:  # uint8 (T, H, W, 3)
     """What is seen: the picture, or every so many frames of the video."""
     if not media.moving:
         return np.asarray(Image.open(io.BytesIO(media.content)).convert("RGB"))[None]
+    file: Any
     with av.open(io.BytesIO(media.content)) as file:
         frames = [frame for index, frame in enumerate(file.decode(video=0)) if index % every == 0]
         return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
