@@ -152,9 +152,8 @@ def _made() -> str:
 
     def name(common: str) -> Any:
         oid = x509.oid.NameOID
-        return x509.Name(
-            [x509.NameAttribute(oid.ORGANIZATION_NAME, ORGANISATION), x509.NameAttribute(oid.COMMON_NAME, common)]
-        )
+        names = [(oid.ORGANIZATION_NAME, ORGANISATION)] if common == LEAF else []
+        return x509.Name([x509.NameAttribute(*item) for item in [*names, (oid.COMMON_NAME, common)]])
 
     def certificate(common: str, public: Any, authority: bool) -> str:
         start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -181,9 +180,10 @@ def _made() -> str:
                 ),
                 critical=True,
             )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         )
-        if not authority:
+        if authority:
+            builder = builder.add_extension(identifier, critical=False)
+        else:
             builder = builder.add_extension(
                 x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False
             ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)

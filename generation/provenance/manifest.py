@@ -29,7 +29,7 @@ SIGNABLE = {
 GENERATION = "org.vicious-cycle.generation"
 TRAINING_MINING = "cawg.training-mining"
 SOFT_BINDING = "c2pa.soft-binding"
-WATERMARK = "org.vicious-cycle.spread-spectrum.2"
+WATERMARK = "org.vicious-cycle.watermark.2"
 """Algorithm of the soft binding: `watermark.py`; its value is the payload's four bytes, the highest first."""
 
 _SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -105,7 +105,7 @@ def sign(path: Path, statement: Statement) -> None:
         raise UserError(f"{path}: no such file; only a finished one can be signed")
     c2pa, key = package("c2pa"), laboratory_key()
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", key.leaf.encode(), key.private.encode(), None))
-    builder = c2pa.Builder(_definition(path, kind, statement), c2pa.Context.from_dict(_SETTINGS))
+    builder = c2pa.Builder(_definition(kind, statement), c2pa.Context.from_dict(_SETTINGS))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(path, "rb") as source, open(beside, "w+b") as signed:
@@ -151,11 +151,9 @@ def read(path: Path) -> tuple[State, str | None, dict[str, Any] | None]:
     )
 
 
-def _definition(path: Path, kind: str, statement: Statement) -> str:
+def _definition(kind: str, statement: Statement) -> str:
     agent = {"name": ORGANISATION, "version": metadata.version("vicious-cycle")}
-    actions: list[dict[str, Any]] = [
-        {"action": "c2pa.created", "digitalSourceType": statement.source_type, "softwareAgent": agent}
-    ]
+    actions: list[dict[str, Any]] = [{"action": "c2pa.created", "digitalSourceType": statement.source_type}]
     if statement.reenactor:
         actions.append({"action": "c2pa.edited", "description": "the expression of a face"})
     elif not statement.synthetic:
@@ -175,7 +173,6 @@ def _definition(path: Path, kind: str, statement: Statement) -> str:
         {
             "claim_version": 2,
             "claim_generator_info": [agent],
-            "title": path.name,
             "format": kind,
             "assertions": [{"label": label, "data": data} for label, data in assertions.items()],
         },

@@ -116,7 +116,8 @@ def read_watermark(frames: Iterable[np.ndarray], key: bytes = _KEY) -> Reading:
             found = looks / _SEARCH * plain_p(there, key)
             if found < p:
                 p, evidence = found, there
-    payload = decode(*_bits(evidence, key), key) if p < FOUND else None
+    upright = p < FOUND and fixed_score(evidence, key) > 0  # in a negative every sign is turned
+    payload = decode(*_bits(evidence, key), key) if upright else None
     return Reading(min(1.0, p), payload)
 
 
