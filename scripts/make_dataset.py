@@ -22,13 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from detection.degradations import DEGRADATIONS, degraded
-from generation.dataset.checking import check
+from generation.dataset.checking import State, check
 from generation.dataset.design import PlanConfig
 from generation.dataset.features import PLAN
 from generation.dataset.folder import begin, complete, held, is_finished, size_of
@@ -132,7 +132,7 @@ def made(settings: MakeConfig, out: Path) -> dict[str, Any]:
 
 def verified(path: Path) -> dict[str, Any]:
     """One line a file, and how many are in which state."""
-    counts = {"ok": 0, "tampered": 0, "unmarked": 0}
+    counts = dict.fromkeys(get_args(State), 0)
     for finding in check(path):
         counts[finding.state] += 1
         say(f"{finding.path}: {finding.state}, {finding.told}")

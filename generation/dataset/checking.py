@@ -12,12 +12,15 @@ from generation.dataset.sums import check_sums, digest
 from generation.provenance import SIGNABLE, describe, verify
 from generation.records import UserError
 
+State = Literal["ok", "tampered", "stripped", "unmarked"]
+
 
 class Finding(NamedTuple):
-    """state: ok, tampered (changed, or not what the signature says), or unmarked (nothing can be said)"""
+    """state: ok; tampered, changed or not what the signature says; stripped, marked in the pixels only; unmarked, so
+    nothing can be said"""
 
     path: Path
-    state: Literal["ok", "tampered", "unmarked"]
+    state: State
     told: str
 
 
@@ -65,7 +68,6 @@ def _marks(path: Path) -> Finding:
         verdict = verify(path)
     except UserError as error:
         return Finding(path, "tampered", str(error))
-    state: Literal["ok", "tampered", "unmarked"] = (
-        "tampered" if verdict.state == "tampered" else "unmarked" if verdict.state == "absent" else "ok"
-    )
-    return Finding(path, state, describe(verdict))
+    without: State = "stripped" if verdict.stripped else "unmarked"
+    states: dict[str, State] = {"trusted": "ok", "valid": "ok", "tampered": "tampered", "absent": without}
+    return Finding(path, states[verdict.state], describe(verdict))
