@@ -168,7 +168,8 @@ def watermarks(renders: Sequence[np.ndarray], photos: int = 20, clips: int = 12)
 
 def _ssim(one: np.ndarray, other: np.ndarray) -> float:
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (one, other)]
-    return float(structural_similarity(*grey, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+    same: Any = structural_similarity
+    return float(same(*grey, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
 
 
 STATEMENT = Statement(

@@ -72,7 +72,7 @@ def verify(path: Path) -> Verdict:
 
 def describe(verdict: Verdict) -> str:
     """One line: who signed it, whether it was changed since or stripped, and what its watermark says."""
-    said = "stripped: no manifest, but the watermark" if verdict.stripped else verdict.state
+    said: str = "stripped: no manifest, but the watermark" if verdict.stripped else verdict.state
     if verdict.signed_by is not None:
         said += f", signed by {verdict.signed_by}"
     if not verdict.found:

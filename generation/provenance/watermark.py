@@ -149,7 +149,7 @@ def gathered(frames: Iterable[np.ndarray]) -> Gathered:
 
 def _clipped(terms: np.ndarray, shorter: int) -> np.ndarray:
     here = slice(terms.shape[0]), slice(terms.shape[1])
-    return np.clip(terms / _CLIP, -1, 1) * _weight(shorter)[here]
+    return np.asarray(np.clip(terms / _CLIP, -1, 1) * _weight(shorter)[here])
 
 
 @lru_cache(4)
@@ -157,7 +157,7 @@ def _weight(shorter: int) -> np.ndarray:  # float32 (_EDGES[1], _EDGES[1])
     """How much a coefficient counts in frames of so many pixels."""
     radius = _radius()[: _EDGES[1], : _EDGES[1]]
     read = (radius >= _EDGES[0]) & (radius < min(_EDGES[1], _READ * min(shorter, _GRID)))
-    return np.where(read, np.exp(-np.square(radius / (_FINE * shorter))), 0).astype(np.float32)
+    return np.asarray(np.where(read, np.exp(-np.square(radius / (_FINE * shorter))), 0), np.float32)
 
 
 @lru_cache(4)
