@@ -20,9 +20,9 @@ import numpy as np
 import scipy.stats
 import torch
 from PIL import Image
-from skimage.metrics import structural_similarity
 
 from detection.degradations import degraded
+from generation.metrics.pixels import ssim, ssim_map
 from generation.provenance import FOUND, Statement, mark_image, read_watermark, sign
 from generation.provenance.manifest import read
 from generation.records import shared_folder
@@ -167,9 +167,9 @@ def watermarks(renders: Sequence[np.ndarray], photos: int = 20, clips: int = 12)
 
 
 def _ssim(one: np.ndarray, other: np.ndarray) -> float:
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (one, other)]
-    same: Any = structural_similarity
-    return float(same(*grey, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+    """Of the brightness, as it is mostly given."""
+    grey = [torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[None, None] / 255 for image in (one, other)]
+    return float(ssim(ssim_map(*grey)))
 
 
 STATEMENT = Statement(
