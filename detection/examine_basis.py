@@ -138,6 +138,11 @@ def observed_faces(modules: Sequence[nn.Module], faces: Faces, batch: int = 64) 
     return Observed(given, described, np.concatenate(features))
 
 
+def basis_of_faces(name: str, module: nn.Module, faces: Faces, what: str, seed: int = 0) -> Basis:
+    """Of one detector, on the real and forged faces of validation people. what: they are, in words"""
+    return basis_of(observed_faces((module,), faces), (name,), faces.size, what, seed)
+
+
 def save_ensemble(folder: Path, names: Sequence[str], basis: Basis, about: Mapping[str, Any]) -> Path:
     """Write `ensemble.json` beside detectors of these names, `NAME.safetensors`."""
     path = folder / ENSEMBLE

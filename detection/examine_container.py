@@ -1,7 +1,7 @@
 """What a file itself tells, apart from what its pixels show: container, metadata, editing software, compressions.
 
-None of it says that a face is forged. Metadata are claims that anybody can write or remove; a second compression is what
-every messenger does.
+None of it says that a face is forged. Metadata are claims that anybody can write or remove; a second compression is
+what every messenger does.
 """
 
 from __future__ import annotations

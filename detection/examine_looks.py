@@ -14,7 +14,8 @@ import numpy as np
 class Look:
     """One face in one frame.
 
-    number: of the look in its file, from 0; track: of one appearance of a face; frame: of the file; seconds: since the first frame
+    number: of the look in its file, from 0; track: of one appearance of a face; frame: of the file
+    seconds: since the first frame
     box: (4,) left, top, right, bottom, pixels of the frame
     side: of the square around the face that was cropped, pixels of the frame
     pose: (pitch, yaw) in radians, NaN where the face was found but not read

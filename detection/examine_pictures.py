@@ -1,4 +1,4 @@
-"""The pictures of an examination: where detectors look (Grad-CAM), what they hold for changed, timelines, calibration."""
+"""The pictures of an examination: where detectors look, what they hold for changed, timelines, calibration."""
 
 from __future__ import annotations
 

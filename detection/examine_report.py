@@ -101,7 +101,7 @@ def file_page(found: Examination, ensemble: Ensemble, most: int = 12) -> dict[st
                 "strange": face.strange,
                 "condition": CONDITIONS[face.condition],
                 "disagree": disagreement(face),
-                "bar": verdict_bar(face, *limits) if face.llr is not None and face.number in shown else "",
+                "bar": verdict_bar(face, *limits) if face.llr is not None and limits[0] < 0 < limits[1] else "",
                 "timeline": timeline(face) if found.seen.kind == "video" and face.looks > 2 else "",
                 "pictures": [
                     {"title": f"at {worst.look.seconds:.2f} s" if found.seen.kind == "video" else "", "parts": parts}
@@ -157,17 +157,15 @@ def provenance_words(verdict: Mapping[str, Any]) -> list[str]:
     state, who = verdict.get("state"), verdict.get("signed_by")
     words = {
         "trusted": f"A C2PA manifest, signed by this laboratory ({who}); the file is unchanged since.",
-        "valid": f"A C2PA manifest that names {who} as its signer; the file is unchanged since. Nobody vouches here for "
-        "who that is.",
+        "valid": f"A C2PA manifest that names {who} as its signer; the file is unchanged since. Nobody vouches here "
+        "for who that is.",
         "tampered": "A C2PA manifest that does not hold: the file, or the manifest, was changed after it was signed.",
         "absent": "No C2PA manifest.",
     }
     said = [words.get(str(state), f"C2PA: {state}.")]
     statement = verdict.get("statement") or {}
     if statement.get("reenactor"):
-        said.append(
-            f"It says that the face's expression was made by the reenactor {statement['reenactor']}: AI generated."
-        )
+        said.append(f"It says that the expression was made by {statement['reenactor']}, a reenactor: AI generated.")
     p = verdict.get("watermark_p")
     if verdict.get("found"):
         stripped = " There is no manifest any more: it was lost or removed when the file was saved again."

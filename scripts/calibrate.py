@@ -1,6 +1,6 @@
-"""Calibrate a detector, so that `examine` may give verdicts with it: on photographs, or on validation people of records.
+"""Calibrate a detector, so that `examine` may give verdicts with it: on photographs, or on validation people.
 
-python scripts/calibrate.py detector=FILE.safetensors             # on photographs of synthetic people and the London Set
+python scripts/calibrate.py detector=FILE.safetensors             # on photographs, see scripts/examine_photos.py
 python scripts/calibrate.py detector=FILE.safetensors data=DIR    # on the validation split of records
 
 What was fitted are numbers; they are put into the detector's .json.
@@ -8,6 +8,7 @@ What was fitted are numbers; they are put into the detector's .json.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,30 +16,36 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from torch import nn
 
 from detection.calibration import Given, balanced, figures
 from detection.detectors import load_detector
 from detection.examine import Scored, condition_of, examine, scored
-from detection.examine_basis import Basis, Ensemble, Observed, add_basis, basis_of, observed_faces, single_detector
+from detection.examine_basis import Basis, Ensemble, Observed, add_basis, basis_of, basis_of_faces, single_detector
 from detection.examine_container import jpeg_quality
 from detection.examine_looks import Finder, Seen
 from detection.metrics import auroc
 from generation import records
-from generation.records import UserError, load
+from generation.records import UserError
 from scripts.data import load_labelled_faces
 from scripts.door import configure, entry, progress, say
+from scripts.examine import quoted
 from scripts.examine_faces import FaceSource
 from scripts.examine_photos import Photograph, PhotographsConfig, photographs
+
+LOOK_EVERY = 3
+"""Frames of the short clips that are looked at: the first, which is whole by itself, and the fourth, which is not."""
+
+SEEN_IN = {"validation": 3, "test": 2}
+"""Conditions in which each person of these photographs is looked at."""
 
 
 @dataclass(frozen=True)
 class CalibrateConfig:
     """See conf/calibrate.yaml."""
 
-    detector: Path
+    weights: Path | None = None
     data: Path | None = None
     size: int = 128
     photographs: PhotographsConfig = field(default_factory=PhotographsConfig)
@@ -48,14 +55,15 @@ class CalibrateConfig:
 @entry("calibrate")
 def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(CalibrateConfig, config)
-    path = single_detector(settings.detector)
+    if settings.weights is None:
+        raise UserError("detector: must be given, as detector=FILE.safetensors")
+    path = single_detector(settings.weights)
     made = load_detector(path)
     modules, names = (made.module,), (made.name,)
     if settings.data is not None:
         faces = load_labelled_faces(settings.data, settings.size).where(split="validation")
-        basis = basis_of_records(
-            made.name, made.module, faces, f"validation people of {settings.data.name}", settings.seed
-        )
+        what = f"validation people of {settings.data.name}"
+        basis = basis_of_faces(made.name, made.module, faces, what, settings.seed)
     else:
         basis = basis_on_photographs(names, modules, settings.size, settings.photographs, settings.seed)
     add_basis(path, basis)
@@ -64,19 +72,14 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     return {"detector": str(path), "calibration": found}
 
 
-def basis_of_records(name: str, module: nn.Module, faces: records.Faces, what: str, seed: int) -> Basis:
-    """On the given faces of records, real and forged."""
-    return basis_of(observed_faces((module,), faces), (name,), faces.size, what, seed)
-
-
 def basis_on_photographs(
     names: Sequence[str], modules: Sequence[nn.Module], size: int, config: PhotographsConfig, seed: int
 ) -> Basis:
     """On the validation split of the photographs, file by file, as `examine` sees them."""
     with progress("photographs") as bar:
         where, index = photographs(config, bar)
-    chosen = [item for item in index if item.split == "validation"]
-    with FaceSource() as finder, progress("calibration") as bar:
+    chosen = some_conditions(index, "validation", seed)
+    with FaceSource(LOOK_EVERY) as finder, progress("calibration") as bar:
         rows = [
             (item, looks, condition)
             for item, looks, condition in _observed(where, chosen, finder, modules, size, bar)
@@ -93,10 +96,20 @@ def basis_on_photographs(
     people = len(np.unique(given.identities))
     real = len({item.identity for item, *_ in rows if item.identity.startswith("london")})
     what = (
-        f"photographs and short H.264 clips of {people} people, {people - real} synthetic and {real} of the London Set, "
+        f"photographs and short H.264 clips of {people} people ({people - real} synthetic, {real} of the London Set), "
         "as they are and with their expressions changed by warp and landmark_warp"
     )
     return basis_of(Observed(given, described_rows, features), names, size, what, seed)
+
+
+def some_conditions(index: Sequence[Photograph], split: str, seed: int) -> list[Photograph]:
+    """The photographs of a split, those of each person in `SEEN_IN` conditions, drawn, all alike whether real or
+    forged."""
+    names = sorted({item.condition for item in index})
+    people = sorted({item.identity for item in index if item.split == split})
+    generator = np.random.default_rng([seed, 41])
+    wanted = {person: {names[i] for i in generator.permutation(len(names))[: SEEN_IN[split]]} for person in people}
+    return [item for item in index if item.split == split and item.condition in wanted[item.identity]]
 
 
 def _observed(
@@ -163,14 +176,14 @@ def _cropped_mask(whole: np.ndarray, look: Any, item: Photograph, size: int) -> 
 def tested(ensemble: Ensemble, config: PhotographsConfig) -> dict[str, Any]:
     """Figures of the verdicts on the test split of the photographs, all and condition by condition."""
     where, index = photographs(config, None)
-    chosen = [item for item in index if item.split == "test"]
+    chosen = some_conditions(index, "test", 0)
     rows: list[tuple[Photograph, str, float, bool]] = []
     missed = 0
-    with FaceSource() as finder, progress("test") as bar:
+    with FaceSource(LOOK_EVERY) as finder, progress("test") as bar:
         for done, item in enumerate(chosen):
             path = where / item.file
             quality = jpeg_quality(path)
-            seen, faces = examine(path, ensemble, finder, quality)
+            _, faces = examine(path, ensemble, finder, quality)
             bar(done + 1, len(chosen))
             if not faces:
                 missed += 1
@@ -217,7 +230,8 @@ def _figures(rows: Sequence[tuple[Photograph, str, float, bool]]) -> dict[str, A
 def described(results: dict[str, Any]) -> str:
     """The figures as lines."""
     lines = [
-        f"{name}: Cllr {one['cllr']:.3f}, at best {one['cllr_min']:.3f}, ECE {one['ece']:.3f}, AUROC {one['auroc']:.3f}; "
+        f"{name}: Cllr {one['cllr']:.3f}, at best {one['cllr_min']:.3f}, ECE {one['ece']:.3f}, "
+        f"AUROC {one['auroc']:.3f}; "
         f"LLR > 0: {one['forged_above_0']:.1%} of forged, {one['real_above_0']:.1%} of real ({one['people']} people)"
         for name, one in results["test"].items()
     ]
@@ -225,4 +239,5 @@ def described(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     main()

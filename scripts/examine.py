@@ -4,8 +4,9 @@ python scripts/examine.py path=FILE                        # photo or video
 python scripts/examine.py path=FOLDER                      # all in it; or path="DIR/*.jpg"
 python scripts/examine.py path=FILE detector=RUN/detector.safetensors     # another detector, calibrated
 
-`verdict.json` for machines, `report.html` for people, both in the run's folder. The exit code is 0 whatever the verdict,
-3 where some of several files could not be read. The same command with the same hydra.run.dir goes on where it was.
+`verdict.json` for machines, `report.html` for people, both in the run's folder. The exit code is 0 whatever the
+verdict, 3 where some of several files could not be read. The same command with the same hydra.run.dir goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ class ExamineConfig:
     """See conf/examine.yaml."""
 
     path: str
-    detector: Path | None = None
+    weights: Path | None = None
     every: int | None = None
     most: int = 250
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.most < 1:
@@ -54,7 +56,7 @@ class ExamineConfig:
 @entry("examine")
 def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
     settings = configure(ExamineConfig, config)
-    ensemble = load_ensemble(settings.detector)
+    ensemble = load_ensemble(settings.weights)
     paths = files_of(settings.path)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     files: list[dict[str, Any]] = []
@@ -135,10 +137,14 @@ def _marks(path: Path) -> dict[str, Any]:
 
 
 def quoted(argument: str) -> str:
-    """`path=...` in quotes, so that Hydra takes spaces, commas, brackets and `=` in names of files as they are."""
+    """`path=...` in quotes, so that Hydra takes spaces, commas, brackets and `=` in names of files as they are; and
+    `detector=...`, which is a group of choices elsewhere, as the key `weights`."""
     key, equals, value = argument.partition("=")
-    if key not in ("path", "detector") or not equals or value[:1] in ("'", '"', "") or value == "null":
+    if key not in ("path", "detector") or not equals:
         return argument
+    key = "weights" if key == "detector" else key
+    if value[:1] in ("'", '"', "") or value == "null":
+        return f"{key}={value}"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
     return f'{key}="{escaped}"'
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -102,21 +102,26 @@ class _Setting(NamedTuple):
 def photographs(
     config: PhotographsConfig, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Path, list[Photograph]]:
-    """The folder of the files, from the cache where they were made before, and what each of them is."""
+    """The folder of the files, from the cache where they were made before, and what each of them is. What was begun goes
+    on behind the last whole person."""
     plain = {**asdict(config), "version": VERSION}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / "photographs" / digest
     if not (folder / INDEX).is_file():
         people = list(_people(config))
         settings = {split: _settings(split == "test") for split in SPLITS}
-        found: list[Photograph] = []
+        found: list[dict[str, Any]] = []
         with Follower() as follower:
             renderer = Renderer(SYNTHETIC_SIZE, 4)
             for done, (split, number) in enumerate(people):
-                found += _of_person(split, number, config, settings[split], renderer, follower, folder)
+                part = folder / "people" / f"{done:04d}.json"
+                if not part.is_file():
+                    made = _of_person(split, number, config, settings[split], renderer, follower, folder)
+                    write_beside(part, json.dumps([asdict(item) for item in made]).encode())
+                found += json.loads(part.read_bytes())
                 if progress:
                     progress(done + 1, len(people))
-        write_beside(folder / INDEX, json.dumps([asdict(item) for item in found]).encode())
+        write_beside(folder / INDEX, json.dumps(found).encode())
     return folder, [Photograph(**item) for item in json.loads((folder / INDEX).read_bytes())]
 
 

@@ -20,7 +20,7 @@ from detection.detectors import save_detector
 from detection.examine_basis import Ensemble, load_ensemble, save_ensemble
 from generation.records import Faces, UserError, finished, load, write
 from scripts.bench import Arm, ForgeConfig, Forger, Recipe, forgeries, train
-from scripts.calibrate import basis_on_photographs, described, photo_rows, tested
+from scripts.calibrate import LOOK_EVERY, basis_on_photographs, described, photo_rows, tested
 from scripts.data import apart_from_data, load_split_faces, prepare
 from scripts.door import configure, entry, progress, say
 from scripts.examine_faces import FaceSource
@@ -87,16 +87,17 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _photo_faces(where: Path, index: list[Photograph], size: int) -> Faces:
-    """The faces in the training photographs, and in the validation ones of one condition, as records beside them."""
+    """The faces in the training photographs, and in some validation ones of one condition, as records beside them."""
     folder = where / f"faces-{size}"
     if not finished(folder):
-        with FaceSource() as finder, progress("faces of photographs") as bar:
+        with FaceSource(LOOK_EVERY) as finder, progress("faces of photographs") as bar:
             write(folder, photo_rows(where, [item for item in index if _trained_on(item)], finder, size, bar))
     return load(folder)
 
 
 def _trained_on(item: Photograph) -> bool:
-    return item.split == "train" or (item.split == "validation" and item.condition == "jpeg_85")
+    held = item.split == "validation" and item.condition == "jpeg_85" and int(item.identity[-2:]) % 3 == 0
+    return item.split == "train" or held
 
 
 if __name__ == "__main__":
