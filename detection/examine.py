@@ -41,12 +41,17 @@ _AT_ONCE, _WORST, _SMOOTH, _SHORTEST = 16, 3, 5, 3
 
 
 def condition_of(kind: str, side: float, size: int, quality: int | None) -> str:
-    """The condition that a face is calibrated in: `small`, fewer pixels than the crop has; `video`; `compressed`, a
-    JPEG of quality below `COMPRESSED`; `clear`. side: of the face's square, pixels; size: of the crop"""
-    if side < size:
+    """The condition that a face is calibrated in: `small`, less than half the pixels of a crop a side; `video`;
+    `medium`, fewer pixels than a crop; `compressed`, a JPEG of quality below `COMPRESSED`; `clear`.
+
+    side: of the face's square, pixels; size: of the crop
+    """
+    if side < size / 2:
         return "small"
     if kind == "video":
         return "video"
+    if side < size:
+        return "medium"
     return "compressed" if quality is not None and quality < COMPRESSED else "clear"
 
 

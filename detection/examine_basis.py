@@ -31,6 +31,7 @@ from detection.calibration import (
 )
 from detection.detectors import Detector, load_detector
 from detection.examine_familiarity import Familiarity, descriptors, familiarity, scores_and_features
+from detection.examine_views import View
 from detection.metrics import reliability
 from generation.records import Faces, UserError, write_beside
 
@@ -144,7 +145,8 @@ def basis_of_faces(name: str, module: nn.Module, faces: Faces, what: str, seed: 
 
 
 def save_ensemble(folder: Path, names: Sequence[str], basis: Basis, about: Mapping[str, Any]) -> Path:
-    """Write `ensemble.json` beside detectors of these names, `NAME.safetensors`."""
+    """Write `ensemble.json` beside detectors of these names, `NAME.safetensors`, whose meta says their `view` and the
+    `size` of what they see."""
     path = folder / ENSEMBLE
     text = json.dumps({"members": list(names), **basis.plain(), "about": dict(about)})
     write_beside(path, text.encode())
@@ -177,7 +179,7 @@ def load_ensemble(path: Path | None = None) -> Ensemble:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path / ENSEMBLE}: damaged ({error}); make it again with train_ensemble.py") from error
-        modules = tuple(member.module for member in members)
+        modules = tuple(View(one.module, one.meta["view"], one.meta["size"]).eval() for one in members)
         return Ensemble(tuple(described["members"]), modules, basis, described["about"])
     found = single_detector(path)
     made: Detector = load_detector(found)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from detection.evaluation_pictures import heated
 from detection.examine import SUSPICIOUS, Face, smoothed
 from detection.examine_basis import Ensemble
+from detection.examine_views import View
 from detection.pictures import INK, QUIET, RULE, STYLE, canvas_of, data_address
 
 _FORGED, _REAL = "#a8321b", "#1f5a94"
-_LEAST_MAP = 4
+_LEAST_MAP, _SHOWN = 4, 192
 
 
 def grad_cam(module: nn.Module, images: Tensor) -> np.ndarray | None:  # (B, 3, H, W) in [0, 1] -> (B, H, W) in [0, 1]
@@ -45,7 +46,10 @@ def grad_cam(module: nn.Module, images: Tensor) -> np.ndarray | None:  # (B, 3, 
         for hook in hooks:
             hook.remove()
     maps = F.relu((gradient.mean((-2, -1), keepdim=True) * seen[-1]).sum(1, keepdim=True)).detach()
-    maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    if isinstance(module, View):
+        maps = module.spread(maps, images.shape[-1])[:, 0]
+    else:
+        maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     found: np.ndarray = (maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12)).numpy()
     return found
 
@@ -66,14 +70,14 @@ def explained(crop: np.ndarray, ensemble: Ensemble) -> Explained:  # uint8 (S, S
             found[f"{name}: held for changed"] = _jpeg(heated(crop, heat))
         else:
             cam = grad_cam(module, images)
-            if cam is not None:
+            if cam is not None and cam.max() > 0:
                 found[f"{name}: Grad-CAM"] = _jpeg(heated(crop, cam[0]))
     return found
 
 
 def _jpeg(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=88)
+    Image.fromarray(image).resize((_SHOWN, _SHOWN), Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 

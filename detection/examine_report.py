@@ -20,6 +20,7 @@ CONDITIONS = {
     "clear": "a clear photo",
     "compressed": "a strongly compressed photo",
     "video": "a video",
+    "medium": "a photo with a face of medium size",
     "small": "a small face",
 }
 _DISAGREE = math.log(10)

@@ -102,8 +102,8 @@ class _Setting(NamedTuple):
 def photographs(
     config: PhotographsConfig, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Path, list[Photograph]]:
-    """The folder of the files, from the cache where they were made before, and what each of them is. What was begun goes
-    on behind the last whole person."""
+    """The folder of the files, from the cache where they were made before, and what each of them is. What was begun
+    goes on behind the last whole person."""
     plain = {**asdict(config), "version": VERSION}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / "photographs" / digest

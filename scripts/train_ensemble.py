@@ -9,15 +9,18 @@ Figures are of the test split of the photographs: other people, forged by reenac
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from omegaconf import DictConfig
 
-from detection.detectors import save_detector
+from detection.detectors import Detector, load_detector, save_detector
 from detection.examine_basis import Ensemble, load_ensemble, save_ensemble
+from detection.examine_views import View, ViewName, inner_square
 from generation.records import Faces, UserError, finished, load, write
 from scripts.bench import Arm, ForgeConfig, Forger, Recipe, forgeries, train
 from scripts.calibrate import LOOK_EVERY, basis_on_photographs, described, photo_rows, tested
@@ -33,6 +36,8 @@ class TrainEnsembleConfig:
     """Everything but the faces of `data`; see conf/train_ensemble.yaml."""
 
     members: dict[str, Recipe] = field(default_factory=dict)
+    views: dict[str, ViewName] = field(default_factory=dict)
+    size: int = 256
     forgers: dict[str, Forger] = field(default_factory=dict)
     forge: ForgeConfig = field(default_factory=ForgeConfig)
     photographs: PhotographsConfig = field(default_factory=PhotographsConfig)
@@ -43,6 +48,9 @@ class TrainEnsembleConfig:
     def __post_init__(self) -> None:
         if not self.members:
             raise UserError("members: at least one is needed, as members.NAME.detector=frequency")
+        for name in self.views:
+            if name not in self.members:
+                raise UserError(f"views.{name}: there is no such member; there are {', '.join(self.members)}")
 
 
 @entry("train_ensemble", named=("members", "forgers"))
@@ -53,25 +61,24 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     forged = forgeries(settings.forgers, settings.forge, real, records, settings.trainer, settings.seed)
     with progress("photographs") as bar:
         where, index = photographs(settings.photographs, bar)
-    taken = _photo_faces(where, index, real.size)
-    real = Faces.concatenate([real, taken.where(label=0)])
-    for place in ("synthetic", "london"):
-        chosen = np.array([str(name).startswith(place) for name in taken.identity]) & (taken.label.numpy() == 1)
-        if chosen.any():
-            forged[f"photographs_{place}"] = taken.select(chosen)
-    made = {}
+    real, forged = thinned(real), {name: thinned(faces) for name, faces in forged.items()}
+    taken = _photo_faces(where, index, settings.size)
+    made: dict[str, Detector] = {}
     for name, recipe in settings.members.items():
-        families = () if recipe.protocols == ("none",) else tuple(forged)
+        view = settings.views.get(name, "whole")
+        originals, pools = _seen(view, taken, real, forged)
+        families = () if recipe.protocols == ("none",) else tuple(pools)
         arm = Arm(name, name, families)
-        made[name] = train(arm, recipe, real, forged, settings.trainer, settings.seed, folder / "training")
-        save_detector(
-            folder / "members" / name, made[name].module, made[name].name, made[name].options, made[name].meta
-        )
-    names, modules = tuple(made), tuple(one.module for one in made.values())
-    basis = basis_on_photographs(names, modules, real.size, settings.photographs, settings.seed)
+        one = train(arm, recipe, originals, pools, settings.trainer, settings.seed, folder / "training")
+        meta = {**one.meta, "view": view, "size": originals.size}
+        save_detector(folder / "members" / name, one.module, one.name, one.options, meta)
+        made[name] = one
+    names = tuple(made)
+    views = [View(one.module, settings.views.get(name, "whole"), _size(name, folder)) for name, one in made.items()]
+    basis = basis_on_photographs(names, views, settings.size, settings.photographs, settings.seed)
     about = {
         "trained_on": "synthetic people" + (" and the London Set (CC BY 4.0)" if settings.photographs.london else ""),
-        "families": sorted(forged),
+        "families": [*forged, "warp and landmark_warp in whole photographs"],
         "seed": settings.seed,
     }
     save_ensemble(folder / "members", names, basis, about)
@@ -84,6 +91,52 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         **results,
         "photographs": asdict(settings.photographs),
     }
+
+
+def _seen(view: str, taken: Faces, real: Faces, forged: dict[str, Faces]) -> tuple[Faces, dict[str, Faces]]:
+    """What a detector is trained on, real faces and pools of forgeries: photographs, and for one that sees whole crops
+    the families' forgeries too."""
+    part = inner(taken) if view == "inner" else reduced(taken, real.size)
+    pools = {} if view == "inner" else dict(forged)
+    for place in ("synthetic", "london"):
+        chosen = np.array([str(name).startswith(place) for name in part.identity]) & (part.label.numpy() == 1)
+        if chosen.any():
+            pools[f"photographs_{place}"] = part.select(chosen)
+    originals = part.where(label=0)
+    return originals if view == "inner" else Faces.concatenate([real, originals]), pools
+
+
+def thinned(faces: Faces, most: int = 150) -> Faces:
+    """At most so many validation faces, evenly spread: they only choose a checkpoint here."""
+    held = np.flatnonzero(faces.split == "validation")
+    kept = held[np.linspace(0, len(held) - 1, min(most, len(held))).astype(int)]
+    return faces.select(np.sort(np.concatenate([np.flatnonzero(faces.split != "validation"), kept])))
+
+
+def reduced(faces: Faces, size: int) -> Faces:
+    """The same faces on fewer pixels, each the mean over its area."""
+    parts = [
+        torch.cat([F.adaptive_avg_pool2d(some.float(), size).round().to(torch.uint8) for some in torch.split(of, 256)])
+        for of in (faces.image, faces.mask)
+    ]
+    return replace(faces, image=parts[0], mask=parts[1], landmarks=faces.landmarks * (size / faces.size))
+
+
+def inner(faces: Faces) -> Faces:
+    """What the view `inner` shows of them."""
+    top, left, side = inner_square(faces.size)
+    rows, columns = slice(top, top + side), slice(left, left + side)
+    landmarks = faces.landmarks - torch.tensor([left, top], dtype=faces.landmarks.dtype)
+    return replace(
+        faces,
+        image=faces.image[..., rows, columns].clone(),
+        mask=faces.mask[..., rows, columns].clone(),
+        landmarks=landmarks,
+    )
+
+
+def _size(name: str, folder: Path) -> int:
+    return int(load_detector(folder / "members" / f"{name}.safetensors").meta["size"])
 
 
 def _photo_faces(where: Path, index: list[Photograph], size: int) -> Faces:
