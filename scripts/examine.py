@@ -122,13 +122,13 @@ def _examined(
         return known
     held = container(path)
     seen, faces = examine(path, ensemble, finder, held.get("jpeg", {}).get("quality"))
-    found = Examination(str(path), seen, faces, held, _marks(path))
+    found = Examination(str(path), seen, faces, held, marks(path))
     made: dict[str, Any] = jsonable({**file_json(found, ensemble), "page": file_page(found, ensemble)})
     write_beside(part, json.dumps(made).encode())
     return made
 
 
-def _marks(path: Path) -> dict[str, Any]:
+def marks(path: Path) -> dict[str, Any]:
     """What `provenance.verify` reads; `error` where it cannot."""
     try:
         return asdict(verify(path))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from real_media import film
 
 from detection.examine_container import DOUBLE, container, double_compression, jpeg_quality
-from tests.real_media import film
 
 
 def photo(seed: int = 0, size: int = 384) -> Image.Image:
