@@ -127,7 +127,8 @@ def _quality(photo: Any) -> tuple[int, bool]:
 
 def _table(quality: int) -> np.ndarray:
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return np.clip((_LUMA * scale + 50) // 100, 1, 255)
+    table: np.ndarray = np.clip((_LUMA * scale + 50) // 100, 1, 255)
+    return table
 
 
 def jpeg_quality(path: Path) -> int | None:

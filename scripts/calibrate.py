@@ -37,7 +37,7 @@ from scripts.examine_photos import Photograph, PhotographsConfig, photographs
 LOOK_EVERY = 3
 """Frames of the short clips that are looked at: the first, which is whole by itself, and the fourth, which is not."""
 
-SEEN_IN = {"validation": 3, "test": 2}
+SEEN_IN = {"validation": 2, "test": 2}
 """Conditions in which each person of these photographs is looked at."""
 
 
@@ -123,6 +123,8 @@ def _observed(
     for done, item in enumerate(index):
         seen, path = Seen(), where / item.file
         looks = [one for _, one in scored(finder.looks(path, size, seen), modules)]
+        largest = max((look.side for look in looks), default=0.0)
+        looks = [look for look in looks if look.side > 0.7 * largest]  # what else was taken for a face is small
         if looks:
             side = float(np.median([look.side for look in looks]))
             yield item, looks, condition_of(seen.kind, side, size, jpeg_quality(path))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -145,7 +146,8 @@ def quoted(argument: str) -> str:
     key = "weights" if key == "detector" else key
     if value[:1] in ("'", '"', "") or value == "null":
         return f"{key}={value}"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    escaped = escaped.replace("${", "\\${")
     return f'{key}="{escaped}"'
 
 

@@ -107,7 +107,7 @@ class FaceSource:
 
     def _video(self, media: Media, length: Length, size: int, seen: Seen) -> Iterator[Look]:
         step, seen.sampling = self._sampling(length)
-        seen.kind, seen.frames = "video", length.frames
+        seen.kind = "video"
         tracker, cuts, number = Tracker(), Cuts(), 0
         place: dict[int, int] = {}  # of a box, by its address: which look it is of
         tracks: dict[int, int] = {}
@@ -134,7 +134,9 @@ class FaceSource:
                 yield self._look(image, sight, number, track, frame, size)
                 number += 1
         tracker.cut(seen.looked - 1)
-        seen.frames = max(seen.frames, count)
+        if not media.keyframes and count < 0.98 * length.frames - 1 and not media.damage:
+            media.damage = f"only {count} of {length.frames} frames are there: the file is truncated"
+        seen.frames = max(length.frames, count)
         numbers = link([track.embedding for track in tracker.tracks])
         seen.person = {
             place[id(box)]: person for track, person in zip(tracker.tracks, numbers, strict=True) for box in track.boxes
@@ -143,7 +145,7 @@ class FaceSource:
     def _sampling(self, length: Length) -> tuple[float, str]:
         """How far apart looks are, in frames (in seconds where only whole frames are decoded), and that in words."""
         if self.every is not None:
-            return self.every, "" if self.every == 1 else f"every {self.every}th frame was looked at (every=)"
+            return self.every, "" if self.every == 1 else f"one frame in {self.every} was looked at, as asked"
         if length.seconds > LONG_SECONDS:
             apart = length.seconds / self.most
             return apart, (
@@ -153,7 +155,7 @@ class FaceSource:
         step = max(1, math.ceil(length.frames / self.most))
         return (
             step,
-            "" if step == 1 else f"every {step}th of {length.frames} frames was looked at; every=1 looks at all",
+            "" if step == 1 else f"one frame in {step} of {length.frames} was looked at; every=1 looks at all",
         )
 
     def _look(self, image: np.ndarray, sight: Sight, number: int, track: int, frame: Frame, size: int) -> Look:

@@ -84,7 +84,7 @@ class Media:
         if frames is None and path.is_dir():
             frames = sorted((item for item in path.iterdir() if item.suffix.lower() in PHOTOS), key=_natural)
         self.path, self.damage = path, ""
-        self._listed, self._keyframes = frames, keyframes
+        self._listed, self.keyframes = frames, keyframes
         self._animated = False
         self.still = False
         if frames is None:
@@ -142,7 +142,7 @@ class Media:
             with av.open(str(self.path), metadata_errors="ignore") as container:
                 stream = _picture_stream(container)
                 stream.codec_context.thread_count = 1
-                if self._keyframes:
+                if self.keyframes:
                     stream.codec_context.skip_frame = "NONKEY"
                 _bound(stream.codec_context.width, stream.codec_context.height)
                 step = 1 / float(stream.average_rate or LISTED_RATE)
