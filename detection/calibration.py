@@ -227,8 +227,8 @@ class Calibration:
         def numbers(key: str) -> dict[str, Floats]:
             return {name: np.asarray(value, np.float64) for name, value in plain[key].items()}
 
-        limits = (float(plain[key]) for key in ("low", "high", "abstain"))
-        return Calibration(numbers("coefficients"), numbers("resampled"), *limits, plain["about"])
+        low, high, abstain = (float(plain[key]) for key in ("low", "high", "abstain"))
+        return Calibration(numbers("coefficients"), numbers("resampled"), low, high, abstain, plain["about"])
 
 
 def calibrate(given: Given, resamples: int = 200, seed: int = 0, folds: int = 5) -> Calibration:

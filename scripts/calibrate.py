@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from omegaconf import DictConfig
+from PIL import Image
 from torch import nn
 
 from detection.calibration import Given, balanced, figures
@@ -24,7 +25,7 @@ from detection.detectors import load_detector
 from detection.examine import Scored, condition_of, examine, scored
 from detection.examine_basis import Basis, Ensemble, Observed, add_basis, basis_of, basis_of_faces, single_detector
 from detection.examine_container import jpeg_quality
-from detection.examine_looks import Finder, Seen
+from detection.examine_looks import Finder, Look, Seen
 from detection.metrics import auroc
 from generation import records
 from generation.records import UserError
@@ -32,7 +33,7 @@ from scripts.data import load_labelled_faces
 from scripts.door import configure, entry, progress, say
 from scripts.examine import quoted
 from scripts.examine_faces import FaceSource
-from scripts.examine_photos import Photograph, PhotographsConfig, photographs
+from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, photographs
 
 LOOK_EVERY = 3
 """Frames of the short clips that are looked at: the first, which is whole by itself, and the fourth, which is not."""
@@ -142,7 +143,7 @@ def photo_rows(
             continue
         look, mask = looks[-1], None
         if item.label:
-            whole = cv2.imread(str(where / item.mask), cv2.IMREAD_GRAYSCALE)
+            whole = np.asarray(Image.open(where / item.mask).convert("L"))
             mask = _cropped_mask(whole, look, item, size)
         yield records.row(
             look.crop,
@@ -162,10 +163,8 @@ def photo_rows(
         )
 
 
-def _cropped_mask(whole: np.ndarray, look: Any, item: Photograph, size: int) -> np.ndarray:
+def _cropped_mask(whole: np.ndarray, look: Look, item: Photograph, size: int) -> np.ndarray:
     """The mask of the original in the crop of a face, which may have been made smaller, or moved with the camera."""
-    from scripts.examine_photos import CONDITIONS
-
     scale = CONDITIONS[item.condition][2]
     shift = np.array([look.frame, look.frame // 2]) if item.file.endswith(".mp4") else np.zeros(2)
     matrix = look.matrix.copy()

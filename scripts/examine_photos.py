@@ -154,7 +154,7 @@ def _london() -> Path:
 
 def _settings(unseen: bool) -> list[_Setting]:
     """Reenactors and what they are asked for; `unseen`: those of the test split."""
-    everything = (("eyes", "brows", "mouth"),)
+    everything: tuple[tuple[str, ...], ...] = (("eyes", "brows", "mouth"),)
     seen_bank, other_bank = expression_bank(48, 11), expression_bank(48, 12)
     if unseen:
         parts = (*everything, ("mouth",), ("eyes", "mouth"))
