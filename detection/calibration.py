@@ -313,7 +313,8 @@ def people_folds(identities: NDArray[np.str_], folds: int, seed: int) -> Iterato
 
 def limits(labels: ArrayLike, llr: ArrayLike, identities: NDArray[np.str_]) -> tuple[float, float]:
     """The LLRs, lowest and highest, that a set can support: the empirical lower and upper bound of Vergeer et al. 2016
-    (Science & Justice 56, 482), counted in people instead of faces, of whom one more than was seen is misled.
+    (Science & Justice 56, 482), counted in people instead of faces, of whom one more than was seen is misled; who is
+    misled on some of their faces counts for that share.
 
     An LLR of t is supported if, at every threshold from 0 to t, people of the one kind pass at least exp(threshold)
     times as often as people of the other, wrongly.
@@ -321,10 +322,11 @@ def limits(labels: ArrayLike, llr: ArrayLike, identities: NDArray[np.str_]) -> t
     truth, ratio, _ = checked(labels, llr)
 
     def bound(ratios: Floats, right: NDArray[np.bool_]) -> float:
-        strongest = np.array([ratios[rows].max() for rows in _by_person(identities, ~right)])
         steps = np.linspace(0, 12, 1201)
-        passed = (ratios[right][None] >= steps[:, None]).mean(1)
-        misled = ((strongest[None] >= steps[:, None]).sum(1) + 1) / (len(strongest) + 1)
+        above = ratios[None] >= steps[:, None]
+        others = _by_person(identities, ~right)
+        misled = (sum(above[:, rows].mean(1) for rows in others) + 1) / (len(others) + 1)
+        passed = np.mean([above[:, rows].mean(1) for rows in _by_person(identities, right)], axis=0)
         holds = steps <= np.log(np.maximum(passed, 1e-12) / misled)
         return float(steps[max(0, int(np.argmin(holds)) - 1)]) if not holds.all() else float(steps[-1])
 

@@ -38,7 +38,7 @@ from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, ph
 LOOK_EVERY = 3
 """Frames of the short clips that are looked at: the first, which is whole by itself, and the fourth, which is not."""
 
-SEEN_IN = {"validation": 2, "test": 2}
+SEEN_IN = {"validation": 2, "test": 1}
 """Conditions in which each person of these photographs is looked at."""
 
 
