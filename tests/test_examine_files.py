@@ -68,7 +68,7 @@ def test_the_shipped_ensemble_is_small_and_says_what_it_is(ensemble: Ensemble) -
     text = (folder / "README.md").read_text()
     about = ensemble.basis.calibration.about
     assert all(f"`{name}`" in text for name in ensemble.names) and str(about["people"]) in text
-    assert about["people"] >= 60 and about["cllr"] < 0.9
+    assert about["people"] >= 60 and about["cllr"] < 1  # worth more than saying nothing
     assert ensemble.basis.calibration.high < np.log(about["people"] + 1) + 0.02
 
 
