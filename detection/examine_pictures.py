@@ -59,7 +59,7 @@ class Explained(dict[str, bytes]):
 
 
 def explained(crop: np.ndarray, ensemble: Ensemble) -> Explained:  # uint8 (S, S, 3)
-    """The face, the heat map of every detector that has one, Grad-CAM of the others."""
+    """The face, the heat map of every detector that has one, and Grad-CAM of all that have gradients."""
     images = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
     found = Explained({"the face": _jpeg(crop)})
     for name, module in zip(ensemble.names, ensemble.modules, strict=True):
@@ -68,10 +68,9 @@ def explained(crop: np.ndarray, ensemble: Ensemble) -> Explained:  # uint8 (S, S
             with torch.no_grad():
                 heat = torch.sigmoid(locate(images).heat)[0, 0].numpy()
             found[f"{name}: held for changed"] = _jpeg(heated(crop, heat))
-        else:
-            cam = grad_cam(module, images)
-            if cam is not None and cam.max() > 0:
-                found[f"{name}: Grad-CAM"] = _jpeg(heated(crop, cam[0]))
+        cam = grad_cam(module, images)
+        if cam is not None and cam.max() > 0:
+            found[f"{name}: Grad-CAM"] = _jpeg(heated(crop, cam[0]))
     return found
 
 

@@ -15,6 +15,9 @@ ViewName = Literal["whole", "inner"]
 _INNER = (0.296875, 0.21875, 0.5625)
 """Top, left and side of the square from the brows to the chin, as shares of a crop's side: what expressions move."""
 
+_NEVER = -20.0
+"""Log-odds of a pixel that a detector does not see."""
+
 
 def inner_square(size: int) -> tuple[int, int, int]:
     """Top, left and side in a crop of `size` pixels."""
@@ -44,11 +47,11 @@ class View(nn.Module):
             return F.adaptive_avg_pool2d(images, self.size)
         return F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
 
-    def spread(self, maps: Tensor, size: int) -> Tensor:  # (B, 1, h, w) -> (B, 1, size, size)
-        """Maps of what the detector saw as maps of the crop, 0 where it saw nothing."""
+    def spread(self, maps: Tensor, size: int, fill: float = 0.0) -> Tensor:  # (B, 1, h, w) -> (B, 1, size, size)
+        """Maps of what the detector saw as maps of the crop, `fill` where it saw nothing."""
         top, left, side = inner_square(size) if self.view == "inner" else (0, 0, size)
         maps = F.interpolate(maps, (side, side), mode="bilinear", align_corners=False)
-        return F.pad(maps, (left, size - left - side, top, size - top - side))
+        return F.pad(maps, (left, size - left - side, top, size - top - side), value=fill)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.module(self.seen(images))
@@ -56,4 +59,4 @@ class View(nn.Module):
 
     def _locate(self, images: Tensor) -> Located:
         located: Any = self.module.locate(self.seen(images))  # type: ignore[operator]
-        return Located(located.logit, self.spread(located.heat, images.shape[-1]))
+        return Located(located.logit, self.spread(located.heat, images.shape[-1], _NEVER))
