@@ -1,7 +1,7 @@
 """Calibrate a detector, so that `examine` may give verdicts with it: on photographs, or on validation people.
 
 python scripts/calibrate.py detector=FILE.safetensors             # on photographs, see scripts/examine_photos.py
-python scripts/calibrate.py detector=FILE.safetensors data=DIR    # on the validation split of records
+python scripts/calibrate.py detector=FILE.safetensors records=DIR    # on the validation split of records
 
 What was fitted are numbers; they are put into the detector's .json.
 """
@@ -47,7 +47,7 @@ class CalibrateConfig:
     """See conf/calibrate.yaml."""
 
     weights: Path | None = None
-    data: Path | None = None
+    records: Path | None = None
     size: int = 128
     photographs: PhotographsConfig = field(default_factory=PhotographsConfig)
     seed: int = 0
@@ -61,9 +61,9 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     path = single_detector(settings.weights)
     made = load_detector(path)
     modules, names = (made.module,), (made.name,)
-    if settings.data is not None:
-        faces = load_labelled_faces(settings.data, settings.size).where(split="validation")
-        what = f"validation people of {settings.data.name}"
+    if settings.records is not None:
+        faces = load_labelled_faces(settings.records, settings.size).where(split="validation")
+        what = f"validation people of {settings.records.name}"
         basis = basis_of_faces(made.name, made.module, faces, what, settings.seed)
     else:
         basis = basis_on_photographs(names, modules, settings.size, settings.photographs, settings.seed)
