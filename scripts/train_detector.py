@@ -18,10 +18,12 @@ import numpy as np
 from omegaconf import DictConfig
 from torch import nn
 
+from detection.calibration import FEWEST
 from detection.clips import ClipData, ClipScores, score_clips, takes_clips
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
 from detection.detectors import DETECTORS, build_detector, check_trainable, save_detector
+from detection.examine_basis import basis_of_faces
 from detection.metrics import auroc, summarise
 from detection.training import AdversarialOptions, DetectorTrainer, choose_threshold, score
 from generation.pairs import check_splits
@@ -98,12 +100,23 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     held = _scored(module, data.held("validation"), settings.data.clip)
     threshold, validation = choose_threshold(held.label, held.score), auroc(held.label, held.score)
     meta = {"threshold": threshold, "validation_auroc": validation, "pools": made.pools}
+    meta |= _verdict(settings, module, data)
     weights = save_detector(folder / "detector", module, settings.detector.name, made.options, meta)
     results = measure(module, data, made.pools, threshold, settings.seed, settings.data.clip)
     found = results["test"]
     interval = f"[{found['auroc_low']:.3f}, {found['auroc_high']:.3f}]"
     say(f"AUROC {found['auroc']:.3f} {interval} on {found['identities']} unseen people")
     return {"detector": weights.name, "validation_auroc": validation, **results}
+
+
+def _verdict(settings: TrainDetectorConfig, module: nn.Module, data: DetectorData) -> dict[str, Any]:
+    """What `examine` needs to give verdicts with this detector; {} for one of clips, or where people are too few."""
+    held = data.held("validation")
+    if takes_clips(module) or len(np.unique(held.identity)) < FEWEST:
+        return {}
+    where = settings.data.folder or settings.data.real
+    what = f"validation people of {where and where.name}"
+    return {"verdict": basis_of_faces(settings.detector.name, module, held, what, settings.seed).plain()}
 
 
 class Prepared(NamedTuple):

@@ -73,17 +73,18 @@ class Frame:
 class Media:
     """One photo or video (or a folder or list of its frames as files), to be gone through as often as wanted.
 
+    keyframes: of a video only the frames that are whole by themselves are decoded, some seconds apart
     still: whether it is a single photo, and no video of one frame
     damage: after it was gone through, what could not be decoded of it in words, "" for a sound file
 
     Making one, or going through it, raises `MediaError` where there is no picture to be had at all.
     """
 
-    def __init__(self, path: Path, frames: Sequence[Path] | None = None) -> None:
+    def __init__(self, path: Path, frames: Sequence[Path] | None = None, keyframes: bool = False) -> None:
         if frames is None and path.is_dir():
             frames = sorted((item for item in path.iterdir() if item.suffix.lower() in PHOTOS), key=_natural)
         self.path, self.damage = path, ""
-        self._listed = frames
+        self._listed, self.keyframes = frames, keyframes
         self._animated = False
         self.still = False
         if frames is None:
@@ -141,6 +142,8 @@ class Media:
             with av.open(str(self.path), metadata_errors="ignore") as container:
                 stream = _picture_stream(container)
                 stream.codec_context.thread_count = 1
+                if self.keyframes:
+                    stream.codec_context.skip_frame = "NONKEY"
                 _bound(stream.codec_context.width, stream.codec_context.height)
                 step = 1 / float(stream.average_rate or LISTED_RATE)
                 start: float | None = None

@@ -185,6 +185,10 @@ class Tracker:
     def tracks(self) -> list[Track]:
         return sorted(self._ended, key=lambda track: (track.first, track.boxes[0][0]))
 
+    def track_of(self, sight: Sight) -> Track:
+        """The track that a face of the last look was put on."""
+        return next(track for track in self._open if track.boxes[-1] is sight.box)
+
     def look(self, frame: int, seconds: float, sights: list[Sight], embeddings: list[np.ndarray]) -> None:
         """What was found in a frame: every face with its embedding, (D,) of length 1."""
         gone = [track for track in self._open if seconds - track.seconds[-1] > LOST_SECONDS]

@@ -1,0 +1,174 @@
+"""How far a face is from those that a verdict was calibrated on: where it is too far, there is no verdict.
+
+Two questions: is anything that can be named (resolution, sharpness, grain, light, colour, pose) beyond what the
+calibration set shows, and do the detectors' own features lie further from it than its own faces do (Mahalanobis
+distance in the set's principal components; Lee et al. 2018, arXiv 1807.03888, without classes)?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detection.calibration import people_folds
+from generation.records import UserError
+
+Floats = NDArray[np.float64]
+
+DESCRIPTORS = ("resolution", "sharpness", "grain", "brightness", "contrast", "colour", "pitch", "yaw")
+WORDS = {
+    "resolution": "pixels of the face",
+    "sharpness": "sharpness",
+    "grain": "grain",
+    "brightness": "brightness",
+    "contrast": "contrast",
+    "colour": "colourfulness",
+    "pitch": "head turned up or down",
+    "yaw": "head turned to the side",
+}
+
+_EDGE = 0.002
+"""Share of calibration faces beyond either end of the range of a descriptor, and twice that beyond the distance."""
+
+_COMPONENTS = 16
+
+
+def descriptors(crop: np.ndarray, side: float, pose: tuple[float, float]) -> Floats:  # uint8 (S, S, 3) -> (8,)
+    """`DESCRIPTORS` of one face.
+
+    resolution: side of the face's square in the file over that of the crop, at most 1; sharpness: log deviation of the
+    Laplacian; grain: log of the noise (Immerkaer 1996, by the median, so that edges do not count); brightness,
+    contrast: mean and deviation of grey, 0 to 1; colour: mean difference of the strongest and the weakest colour;
+    pitch, yaw: radians, without their sign
+    """
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    laplacian = cv2.Laplacian(grey, cv2.CV_32F)
+    twice = cv2.filter2D(grey, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32))
+    grain = float(np.median(np.abs(twice[1:-1, 1:-1]))) / (0.6745 * 6)
+    return np.array(
+        [
+            min(1.0, side / len(crop)),
+            math.log(float(laplacian.std()) + 1e-4),
+            math.log(grain + 2e-4),
+            float(grey.mean()),
+            float(grey.std()),
+            float((crop.max(-1).astype(int) - crop.min(-1)).mean()) / 255,
+            abs(pose[0]),
+            abs(pose[1]),
+        ]
+    )
+
+
+@contextmanager
+def features_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Inside, every call of a module adds what its last linear layer was given, (B, F); nothing for one without."""
+    seen: list[Tensor] = []
+    hooks = []
+    for module in modules:
+        layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        if layers:
+            hooks.append(layers[-1].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach())))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def scores_and_features(modules: Sequence[nn.Module], images: Tensor) -> tuple[Floats, Floats]:
+    """Log-odds (N, K) of K detectors in eval mode, and their features side by side (N, F), F may be 0.
+
+    images: uint8 (N, 3, S, S)
+    """
+    pixels = images.float() / 255
+    with features_of(modules) as seen:
+        scores = torch.stack([module(pixels).double() for module in modules], 1)
+    features = torch.cat([one.flatten(1) for one in seen], 1).double() if seen else torch.empty(len(images), 0)
+    return scores.numpy(), features.numpy().astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Familiarity:
+    """low, high: (8,) range of `DESCRIPTORS` in the calibration set; mean (F,), axes (D, F): a face's features less the
+    mean, on the axes, have variance 1 there; limit: largest distance that counts as near."""
+
+    low: Floats
+    high: Floats
+    mean: Floats
+    axes: Floats
+    limit: float
+
+    def distance(self, features: Floats) -> Floats:  # (N, F) -> (N,)
+        """Root mean square on the axes: about 1 in the calibration set."""
+        if not len(self.axes):
+            return np.zeros(len(features))
+        return np.asarray(np.sqrt((((features - self.mean) @ self.axes.T) ** 2).mean(1)))
+
+    def strange(self, described: Floats, distance: float) -> list[str]:  # (8,)
+        """In words, why a face is too far from the calibration set; [] where it is not."""
+        found = []
+        if np.isnan(described).any():
+            found.append("the face could not be read, so its pose is unknown")
+        for name, value, low, high in zip(DESCRIPTORS, described, self.low, self.high, strict=True):
+            if value < low or value > high:
+                found.append(f"{WORDS[name]}: {value:.2f}, the calibration set has {low:.2f} to {high:.2f}")
+        if distance > self.limit:
+            found.append(
+                f"unlike the faces of the calibration set: distance {distance:.2f} in the detectors' features, at most "
+                f"{self.limit:.2f} there"
+            )
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "descriptors": {
+                name: [round(float(low), 4), round(float(high), 4)]
+                for name, low, high in zip(DESCRIPTORS, self.low, self.high, strict=True)
+            },
+            "mean": np.round(self.mean, 4).tolist(),
+            "axes": [[float(f"{value:.4g}") for value in axis] for axis in self.axes],
+            "limit": round(self.limit, 4),
+        }
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Familiarity:
+        low, high = np.array([plain["descriptors"][name] for name in DESCRIPTORS]).T
+        mean, axes = np.array(plain["mean"]), np.array(plain["axes"]).reshape(-1, len(plain["mean"]))
+        return Familiarity(low, high, mean, axes, float(plain["limit"]))
+
+
+def familiarity(described: Floats, features: Floats, identities: NDArray[np.str_], seed: int = 0) -> Familiarity:
+    """What is usual among calibration faces: (N, 8), (N, F), (N,). The limit of the distance is that of people whom
+    the axes were not made of."""
+    whole = ~np.isnan(described).any(1)
+    if not whole.any():
+        raise UserError("calibration: no face of the set could be read")
+    low, high = np.quantile(described[whole], [_EDGE, 1 - _EDGE], axis=0)
+    margin = 0.05 * (high - low)
+    low, high = low - margin, high + margin
+    low[DESCRIPTORS.index("resolution")] = described[whole, DESCRIPTORS.index("resolution")].min() - 1e-6
+    if not features.shape[1]:
+        return Familiarity(low, high, np.zeros(0), np.zeros((0, 0)), math.inf)
+    distances = np.empty(len(features))
+    for here in people_folds(identities, 5, seed):
+        mean, axes = _axes(features[~here])
+        distances[here] = Familiarity(low, high, mean, axes, math.inf).distance(features[here])
+    mean, axes = _axes(features)
+    return Familiarity(low, high, mean, axes, float(np.quantile(distances, 1 - 2 * _EDGE)))
+
+
+def _axes(features: Floats) -> tuple[Floats, Floats]:
+    mean = features.mean(0)
+    _, spread, axes = np.linalg.svd((features - mean) / math.sqrt(len(features)), full_matrices=False)
+    count = min(_COMPONENTS, int((spread > 1e-6 * max(spread[0], 1e-12)).sum()))
+    return mean, axes[:count] / spread[:count, None]

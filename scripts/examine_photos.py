@@ -1,0 +1,280 @@
+"""Photographs to train and calibrate verdicts on: whole files, real ones and forged ones, as a verdict will meet them.
+
+Synthetic people are rendered at 512 px, the people of the London Set photographed (CC BY 4.0, only where their photos
+are at hand). Forgeries are laid into the whole frame by `generation.editing`, then real and forged files go through the
+same conditions: JPEG of several qualities, smaller pictures, a few frames of H.264. A forgery that changes nothing one
+could see is left out. The test split is of other people, forged by reenactors and settings that occur nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+from PIL import Image
+
+from generation.editing.drivers import EditConfig, expression_driver
+from generation.editing.editing import SYNTHETIC_SIZE, Source, edited, open_source
+from generation.editing.following import Follower
+from generation.editing.redrawing import Redrawer
+from generation.faces.expressions import expression_bank
+from generation.faces.london import LONDON_ORIGIN
+from generation.faces.people import ORIGIN, sample_person, sample_scene
+from generation.faces.renderer import Renderer
+from generation.records import SPLITS, UserError, cache_folder, shared_folder, write_beside
+from generation.reenactors import build_reenactor, load_reenactor, shipped
+
+INDEX = "photographs.json"
+VISIBLE = 24.0
+"""Grey levels by which the 99th percentile of the changed region of a forgery, at 128 px, differs from the source."""
+
+VERSION = 1
+"""To be raised with every change of what is written."""
+
+CONDITIONS = {
+    "jpeg_95": ("jpeg", 95, 1.0),
+    "jpeg_85": ("jpeg", 85, 1.0),
+    "jpeg_60": ("jpeg", 60, 1.0),
+    "half_85": ("jpeg", 85, 0.5),
+    "quarter_85": ("jpeg", 85, 0.25),
+    "h264_20": ("h264", 20, 0.75),
+    "h264_27": ("h264", 27, 1.0),
+}
+"""name: codec, quality or constant rate factor, scale."""
+
+_VIDEO_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class PhotographsConfig:
+    """train, validation, test: synthetic people; london: the same of the London Set, or none. expressions: photos of
+    each synthetic person; forgeries: of each photo; conditions: that each training photo is seen in, drawn (others are
+    seen in all)."""
+
+    train: int = 70
+    validation: int = 50
+    test: int = 45
+    london: bool = True
+    london_train: int = 40
+    london_validation: int = 31
+    london_test: int = 31
+    expressions: int = 2
+    forgeries: int = 2
+    conditions: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One file. source: the real file that a forgery was made of, in the same condition, "" for a real one; mask: a
+    PNG of what was changed, before the picture was made smaller, "" for a real one; visible: see `VISIBLE`."""
+
+    file: str
+    split: str
+    identity: str
+    label: int
+    method: str
+    condition: str
+    source: str
+    mask: str
+    origin: str
+    visible: float
+
+
+class _Setting(NamedTuple):
+    """How a forgery is made."""
+
+    name: str
+    redrawer: Redrawer
+    strengths: tuple[float, float]
+    regions: tuple[tuple[str, ...], ...]
+    bank: np.ndarray
+
+
+def photographs(
+    config: PhotographsConfig, progress: Callable[[int, int], None] | None = None
+) -> tuple[Path, list[Photograph]]:
+    """The folder of the files, from the cache where they were made before, and what each of them is. What was begun
+    goes on behind the last whole person."""
+    plain = {**asdict(config), "version": VERSION}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_folder() / "photographs" / digest
+    if not (folder / INDEX).is_file():
+        people = list(_people(config))
+        settings = {split: _settings(split == "test") for split in SPLITS}
+        found: list[dict[str, Any]] = []
+        with Follower() as follower:
+            renderer = Renderer(SYNTHETIC_SIZE, 4)
+            for done, (split, number) in enumerate(people):
+                part = folder / "people" / f"{done:04d}.json"
+                if not part.is_file():
+                    made = _of_person(split, number, config, settings[split], renderer, follower, folder)
+                    write_beside(part, json.dumps([asdict(item) for item in made]).encode())
+                found += json.loads(part.read_bytes())
+                if progress:
+                    progress(done + 1, len(people))
+        write_beside(folder / INDEX, json.dumps(found).encode())
+    return folder, [Photograph(**item) for item in json.loads((folder / INDEX).read_bytes())]
+
+
+def _people(config: PhotographsConfig) -> Iterator[tuple[str, int | str]]:
+    """Splits and numbers of synthetic people, or names of people of the London Set."""
+    first = 0
+    for split in SPLITS:
+        for index in range(getattr(config, split)):
+            yield split, first + index
+        first += getattr(config, split)
+    if not config.london:
+        return
+    names = sorted({path.name.partition("_")[0] for path in _london().glob("*_neutral.jpg")})
+    order = np.random.default_rng([config.seed, 31]).permutation(len(names))
+    wanted = [split for split in SPLITS for _ in range(getattr(config, f"london_{split}"))]
+    if len(names) < len(wanted):
+        raise UserError(f"photographs.london_*: {len(wanted)} people are wanted and {len(names)} are there")
+    for split, index in zip(wanted, order, strict=False):
+        yield split, names[index]
+
+
+def _london() -> Path:
+    shared = shared_folder()
+    if shared is None or not (shared / "data" / "london").is_dir():
+        raise UserError(
+            "photographs.london=true: needs data/london in VICIOUS_CYCLE_SHARED; or photographs.london=false"
+        )
+    return shared / "data" / "london"
+
+
+def _settings(unseen: bool) -> list[_Setting]:
+    """Reenactors and what they are asked for; `unseen`: those of the test split."""
+    everything: tuple[tuple[str, ...], ...] = (("eyes", "brows", "mouth"),)
+    seen_bank, other_bank = expression_bank(48, 11), expression_bank(48, 12)
+    if unseen:
+        parts = (*everything, ("mouth",), ("eyes", "mouth"))
+        small, large = load_reenactor(shipped("warp_64"))[0], load_reenactor(shipped("warp_128"))[0]
+        return [
+            _Setting("warp", Redrawer(large, 128), (1.2, 1.5), parts, other_bank),
+            _Setting("warp", Redrawer(small, 64), (0.8, 1.2), parts, other_bank),
+            _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 256), (0.8, 1.2), parts, other_bank),
+        ]
+    parts = (*everything, *everything, ("mouth", "brows"))
+    large = load_reenactor(shipped("warp_128"))[0]
+    return [
+        _Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
+        _Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
+        _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 128), (0.7, 1.15), parts, seen_bank),
+    ]
+
+
+def _of_person(
+    split: str,
+    number: int | str,
+    config: PhotographsConfig,
+    settings: list[_Setting],
+    renderer: Renderer,
+    follower: Follower,
+    folder: Path,
+) -> Iterator[Photograph]:
+    synthetic = isinstance(number, int)
+    draw = np.random.default_rng([config.seed, SPLITS.index(split), int(number), synthetic])
+    name = f"synthetic-{number:04d}" if synthetic else f"london-{number}"
+    for index, photo in enumerate(_photos(number, config, draw, renderer)):
+        original = folder / "originals" / f"{name}-{index}.png"
+        write_beside(original, _encoded(photo, "png", 0, 1.0))
+        source = open_source(original, follower)
+        if not source.followed.people:
+            continue
+        made = [("", photo, 0.0, "")]
+        for _ in range(config.forgeries):
+            setting = settings[draw.integers(len(settings))]
+            forged, changed, visible = _forged(source, photo, setting, draw)
+            if visible >= VISIBLE:
+                mask = f"masks/{name}-{index}-{len(made)}.png"
+                write_beside(folder / mask, _encoded(changed, "png", 0, 1.0))
+                made.append((setting.name, forged, visible, mask))
+        names = list(CONDITIONS)
+        if split == "train":
+            names = [names[i] for i in sorted(draw.permutation(len(names))[: config.conditions])]
+        for condition in names:
+            codec, quality, scale = CONDITIONS[condition]
+            for which, (method, image, visible, mask) in enumerate(made):
+                ending = "mp4" if codec == "h264" else "jpg"
+                file = f"{split}/{name}-{index}-{which}-{condition}.{ending}"
+                write_beside(folder / file, _encoded(image, codec, quality, scale))
+                real = f"{split}/{name}-{index}-0-{condition}.{ending}"
+                yield Photograph(
+                    file, split, name, int(which > 0), method, condition, real if which else "", mask,
+                    ORIGIN if synthetic else LONDON_ORIGIN, visible,
+                )  # fmt: skip
+
+
+def _photos(
+    number: int | str, config: PhotographsConfig, draw: np.random.Generator, renderer: Renderer
+) -> Iterator[np.ndarray]:
+    if isinstance(number, str):
+        for which in ("neutral", "smiling"):
+            yield np.asarray(Image.open(_london() / f"{number}_{which}.jpg").convert("RGB"))
+        return
+    bank = expression_bank(48, 11)
+    seed = 7700 + config.seed
+    person, scene = sample_person(seed, number), sample_scene(seed, number, 0)
+    chosen = np.concatenate([[0], draw.integers(1, len(bank), config.expressions - 1)])
+    expressions = bank[chosen] * np.r_[0.0, np.ones(config.expressions - 1)][:, None].astype(np.float32)
+    yield from renderer.render(person, scene, expressions.astype(np.float32)).image
+
+
+def _forged(
+    source: Source, photo: np.ndarray, setting: _Setting, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The forged frame, the mask of what was changed, and how visible the change is."""
+    regions = setting.regions[draw.integers(len(setting.regions))]
+    edit = EditConfig("replace", float(draw.uniform(*setting.strengths)), regions)  # type: ignore[arg-type]
+    wanted = setting.bank[draw.integers(len(setting.bank))]
+    people = [person for person in source.followed.people if person.weight.any()]
+    if not people:
+        return photo, np.zeros(photo.shape[:2], np.uint8), 0.0
+    (result,) = edited(source, people[:1], expression_driver(wanted), edit, setting.redrawer)
+    return result.image, result.mask, visible_change(photo, result.image, people[0].square(0).side)
+
+
+def visible_change(before: np.ndarray, after: np.ndarray, side: float) -> float:
+    """Grey levels: the 99th percentile of the largest difference of a pixel, where anything was changed, seen at 128
+    pixels a face.
+
+    before, after: uint8 (H, W, 3); side: of the square around the face, pixels
+    """
+    factor = min(1.0, 128 / side)
+    small = [cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for image in (before, after)]
+    difference = np.abs(small[0].astype(int) - small[1]).max(-1)
+    changed = difference[difference > 1]
+    return float(np.percentile(changed, 99)) if changed.size else 0.0
+
+
+def _encoded(image: np.ndarray, codec: str, quality: int, scale: float) -> bytes:
+    """A file: "png", "jpeg", or "h264" in MP4, some frames in which the camera moves by a pixel each."""
+    if scale != 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    buffer = io.BytesIO()
+    if codec == "png":
+        Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    elif codec == "jpeg":
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    else:
+        height, width = (side - _VIDEO_FRAMES - (side - _VIDEO_FRAMES) % 2 for side in image.shape[:2])
+        with av.open(buffer, "w", format="mp4") as out:
+            stream = out.add_stream(
+                "libx264", rate=25, options={"crf": str(quality), "preset": "medium", "threads": "1"}
+            )
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            for shift in range(_VIDEO_FRAMES):
+                frame = np.ascontiguousarray(image[shift // 2 : shift // 2 + height, shift : shift + width])
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            out.mux(stream.encode(None))
+    return buffer.getvalue()
