@@ -45,7 +45,7 @@ def self_blend(images: Tensor, landmarks: Tensor, generator: Generator) -> SelfB
     count, _, _, width = images.shape
     masks = _regions(landmarks, images.shape[-2:], generator).to(images)
     changed = _recoloured(images, generator)
-    changed = _grained(_resampled(changed, generator), generator)
+    changed = _resampled(changed, generator)
     copied = _uniform(count, 0, 1, generator).lt(0.5)[:, None, None, None].to(images.device)
     source, target = torch.where(copied, changed, images), torch.where(copied, images, changed)
     shift = torch.stack([_uniform(count, -0.03, 0.03, generator), _uniform(count, -0.015, 0.015, generator)], 1)
@@ -106,18 +106,6 @@ def _resampled(images: Tensor, generator: Generator) -> Tensor:
     strength = _uniform(len(images), -1, 0.8, generator).to(images)[:, None, None, None]
     soft = gaussian_blur2d(images, 5, (0.9, 0.9))
     return torch.lerp(images, soft, strength.clamp_min(-0.8)).clamp(0, 1)
-
-
-def _grained(images: Tensor, generator: Generator) -> Tensor:
-    """Two in five with noise added, deviation .004 to .04, coloured to grey: who draws a face draws its grain too, more
-    or less of it than the camera did."""
-    count = len(images)
-    drawn = torch.exp(_uniform(count, np.log(0.004), np.log(0.04), generator))
-    deviation = (drawn * _uniform(count, 0, 1, generator).lt(0.4))[:, None, None, None].to(images)
-    noise = torch.randn(images.shape, generator=generator).to(images)
-    greyness = _uniform(count, 0, 1, generator)[:, None, None, None].to(images)
-    noise = torch.lerp(noise, noise.mean(dim=1, keepdim=True) * 3**0.5, greyness)
-    return (images + deviation * noise).clamp(0, 1)
 
 
 def _moved(shift: Tensor, scale: Tensor, like: Tensor) -> Tensor:

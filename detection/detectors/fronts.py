@@ -135,7 +135,7 @@ class BlockDct(nn.Module):
         with _in_full(images):
             coefficients = F.conv2d(padded.flatten(0, 1)[:, None], self.kernels, stride=2)
             magnitudes = F.conv2d(coefficients.abs(), self.bands[..., None, None])
-        return torch.log1p(magnitudes).view(len(images), self.channels, *magnitudes.shape[-2:])
+        return torch.log1p(magnitudes).reshape(len(images), self.channels, *magnitudes.shape[-2:])
 
 
 class Phase(nn.Module):
