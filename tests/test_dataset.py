@@ -303,7 +303,8 @@ def test_marks_are_in_the_pixels_and_the_set_is_signed_as_one(tiny: Path, rows: 
     found = {finding.path.name: finding.state for finding in check(tiny)}
     assert set(found.values()) == {"ok"} and {SHEET, "plan.parquet", "shard-00003.parquet"} <= set(found)
     verdict = verify(tiny / SHEET)
-    assert verdict.state == "trusted" and verdict.statement and verdict.statement["edit"]["dataset"] == "tiny"
+    assert verdict.state == "trusted" and verdict.found
+    assert verdict.statement and verdict.statement["edit"]["dataset"] == "tiny"
     plan = pd.read_parquet(tiny / "plan.parquet")
     payloads = {row["clip"]: payload_of(row) for row in plan.to_dict("records")}
     assert [payloads[clip] for clip in rows["clip"]] == rows["payload"].tolist()

@@ -18,11 +18,12 @@ from generation.editing.writing import write_photo
 from generation.provenance import Statement
 from generation.records import decode
 
-ROWS = 10
+ROWS = 4
 """Clips on the sheet, at most."""
 
 _TILE, _GAP, _LINE = 160, 4, 30
-_PAPER, _INK, _FORGED = (250, 250, 250), (20, 20, 20), (170, 30, 20)
+_PAPER, _INK, _FORGED = (232, 232, 232), (24, 24, 24), (170, 30, 24)
+_DARKEST, _LIGHTEST = 24, 232  # a watermark needs room above and below
 
 
 def write_sheet(folder: Path, config: PlanConfig) -> None:
@@ -77,6 +78,6 @@ def _drawn(lines: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:  # 
         for right, (label, image) in enumerate(line):
             x, y = _GAP + right * (_TILE + _GAP), _GAP + down * step
             pen.text((x, y), label, fill=_INK if right < 2 else _FORGED, font=font)
-            picture = Image.fromarray(image).convert("RGB").resize((_TILE, _TILE), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (x, y + _LINE))
+            picture = Image.fromarray(image.clip(_DARKEST, _LIGHTEST)).convert("RGB")
+            sheet.paste(picture.resize((_TILE, _TILE), Image.Resampling.LANCZOS), (x, y + _LINE))
     return np.asarray(sheet)
