@@ -1,4 +1,4 @@
-"""The detector that the quiz compares people with: given, shipped, or trained in a minute and kept in the cache."""
+"""The detector that the quiz compares people with: given, or trained in a minute and kept in the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -61,23 +60,19 @@ class Advisor:
         return self(decoded(media))
 
 
-def detector_files(given: Path | None) -> list[Path]:
-    """The detectors at a path, a file or a folder of them, or those that are shipped; none if there are none.
-
-    Raises `UserError` for a path that holds none.
-    """
-    folder = Path(str(resources.files("detection") / "weights")) if given is None else given
-    if not folder.is_dir():
-        return [] if given is None else [folder]
-    files = sorted(path for path in folder.glob("*.safetensors") if path.with_suffix(".json").is_file())
-    if given is not None and not files:
+def detector_files(given: Path) -> list[Path]:
+    """The detectors at a path, a file or a folder of them. Raises `UserError` for a folder that holds none."""
+    if not given.is_dir():
+        return [given]
+    files = sorted(path for path in given.glob("*.safetensors") if path.with_suffix(".json").is_file())
+    if not files:
         raise UserError(f"adviser={given}: holds no .safetensors file with a .json beside it")
     return files
 
 
 def advisor(given: Path | None, reenactor: str, workers: int) -> Advisor:
     """What gives advice: see conf/quiz.yaml."""
-    return Advisor(detector_files(given) or [trained(Forger(reenactor), workers)])
+    return Advisor([trained(Forger(reenactor), workers)] if given is None else detector_files(given))
 
 
 def trained(forger: Forger, workers: int) -> Path:
