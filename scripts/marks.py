@@ -140,7 +140,7 @@ def _clip(path: Path, size: int) -> Clip:
     return np.stack(frames)
 
 
-def watermarks(renders: Sequence[np.ndarray], photos: int = 20, clips: int = 12) -> Iterator[Figure]:
+def watermarks(renders: Sequence[np.ndarray], photos: int = 100, clips: int = 40) -> Iterator[Figure]:
     """Detection rates at `FOUND` after each degradation; H.264 on clips, everything else on stills."""
     bits = np.random.default_rng(0).integers(0, 2, BITS).astype(np.uint8)
     methods: dict[str, tuple[int, Callable[..., Any]]] = {"ours_128": (128, _ours), "ours": (256, _ours)}

@@ -200,7 +200,7 @@ def _bits(evidence: np.ndarray, key: bytes, normal: bool = False) -> tuple[np.nd
 
 def _limit(shorter: int) -> float:
     """The mark's root mean square in grey levels; large frames are compressed less for their size, and need less."""
-    return min(2.83, max(0.8, 1.85 * math.pow(_GRID / shorter, 0.75)))
+    return min(3.0, max(0.8, 2.1 * math.pow(_GRID / shorter, 0.75)))
 
 
 def _cheapest(gap: np.ndarray, usual: np.ndarray, limit: float) -> np.ndarray:  # (N,) all

@@ -112,10 +112,8 @@ def places(landmarks: Tensor, source_motion: Tensor, wanted_motion: Tensor) -> t
 
 def _squares(points: Tensor, scale: Tensor, grid: Tensor) -> Tensor:
     """Squared distances (B, N, H, W), in eye distances, of points (B, N, 2) from the places of a grid (H, W, 2)."""
-    flat = grid.reshape(-1, 2)
-    squares = points.square().sum(2)[..., None] + flat.square().sum(1) - 2 * points @ flat.T
-    squares = squares.clamp_min(0) / scale.clamp_min(0.05).square()[:, None, None]
-    return squares.reshape(len(points), points.shape[1], *grid.shape[:2])
+    x, y = (points[..., None, None, axis] - grid[..., axis] for axis in (0, 1))
+    return (x.square() + y.square()) / scale.clamp_min(0.05).square()[:, None, None, None]
 
 
 _HEAT, _REACH, _FAR = 0.08, 0.12, 4.5
