@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from absl import logging
 from real_media import first_frames, shared
 
 from generation.faces.landmarks import FaceReader
@@ -31,6 +33,13 @@ def interruptible() -> None:
     """What a shell starts in the background ignores Ctrl-C, and so would every process that tests start and stop."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def streams_stay_open() -> None:
+    """MediaPipe and others bring absl, whose log closes the stream that it first met whenever Hydra sets up its own:
+    that of pytest's capture."""
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")
