@@ -10,6 +10,7 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,7 @@ def _ours(bits: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Read]:
 
 
 def _theirs(method: str, bits: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Read]:
-    import imwatermark
-
+    imwatermark = import_module("imwatermark")
     encoder, decoder = imwatermark.WatermarkEncoder(), imwatermark.WatermarkDecoder("bits", BITS)
     encoder.set_watermark("bits", bits.tolist())
     if method == "rivaGan":
