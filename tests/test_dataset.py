@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,10 +89,16 @@ def make(
         return folders.complete(out, plan, kind, config)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards() -> Iterator[None]:
+@contextmanager
+def in_small_shards() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "SHARD_FRAMES", SHARD)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with in_small_shards():
         yield
 
 
@@ -372,7 +378,7 @@ def test_footage_is_swapped_as_it_was_filmed(footage: Path, tmp_path: Path) -> N
     take = plan[plan["label"] == 0].iloc[0]
     filmed = real.image[np.flatnonzero(real.clip == take["take"])[:2]].float()
     ours = made.image[np.flatnonzero(made.clip == take["clip"])].float()
-    assert (filmed - ours).abs().mean() + 1 > 1 and (filmed - ours).square().mean().sqrt() < 4
+    assert 0.5 < (filmed - ours).square().mean().sqrt() < 4  # the mark, and nothing else
 
 
 def test_footage_without_consent_is_refused_and_named(footage: Path, tmp_path: Path, faces: Faces) -> None:

@@ -21,7 +21,6 @@ import yaml
 from PIL import Image
 
 from detection.degradations import DEGRADATIONS
-from generation.dataset import plan as planning
 from generation.dataset.checking import check
 from generation.dataset.design import Factors
 from generation.dataset.features import SUMS
@@ -36,7 +35,7 @@ from generation.faces.archives.vocabulary import people_in
 from generation.provenance import verify
 from generation.records import UserError, encode_png
 from scripts.make_dataset import main
-from tests.test_dataset import CONFIG, SHARD, make
+from tests.test_dataset import CONFIG, in_small_shards, make
 
 ARCHIVE = {"faceforensics": "faceforensics++", "deepfakebench": "deepfakebench", "folders": "folders"}
 """Our reader of each layout."""
@@ -48,8 +47,7 @@ Rows = dict[str, list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "SHARD_FRAMES", SHARD)
+    with in_small_shards():
         assert make(out)
     return out
 

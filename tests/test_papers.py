@@ -19,12 +19,11 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from generation.dataset import plan as planning
 from generation.dataset.croissant import COLUMNS
 from generation.dataset.features import FEATURES
 from generation.dataset.papers import write_papers
 from generation.records import INFO
-from tests.test_dataset import CONFIG, SHARD, make
+from tests.test_dataset import CONFIG, in_small_shards, make
 
 PAPERS = ("croissant.json", "DATASHEET.md", "README.md")
 TERMS = (
@@ -37,8 +36,7 @@ TERMS = (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "SHARD_FRAMES", SHARD)
+    with in_small_shards():
         assert make(out)
     return out
 
