@@ -4,6 +4,8 @@ Origin: Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images", C
 face forgery shares, the seam between two versions of a picture, is there; what one generator does alone is not, so a
 detector trained on these has seen no generator. Here colours are changed in units that can be seen (the published
 code's shifts of hue and saturation are of a third of a grey level), and the mask is kept: it is truth for a localizer.
+Two changes are added for expression swaps, which move a face's own pixels and draw what was hidden: the copy's noise
+may be another one, and what is blended in may be bent.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ _FOREHEAD = 0.3
 """The brows' points are raised by this share of the way from the chin, where the whole face is meant."""
 _PARTS = ((*range(36, 42), *range(17, 22)), (*range(42, 48), *range(22, 27)), tuple(range(48, 68)))
 """An eye with its brow, the other, the mouth: what an expression swap changes."""
+_CELLS = (5, 9, 17, 33, 49)
+"""Points across the picture between which a bend is interpolated."""
 _SHARES = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 """How much of the source is blended in, as in the paper."""
 
@@ -45,9 +49,10 @@ def self_blend(images: Tensor, landmarks: Tensor, generator: Generator) -> SelfB
     count, _, _, width = images.shape
     masks = _regions(landmarks, images.shape[-2:], generator).to(images)
     changed = _recoloured(images, generator)
-    changed = _resampled(changed, generator)
+    changed = _grained(_resampled(changed, generator), generator)
     copied = _uniform(count, 0, 1, generator).lt(0.5)[:, None, None, None].to(images.device)
     source, target = torch.where(copied, changed, images), torch.where(copied, images, changed)
+    source = _bent(source, generator)
     shift = torch.stack([_uniform(count, -0.03, 0.03, generator), _uniform(count, -0.015, 0.015, generator)], 1)
     scale = torch.exp(_uniform(count, np.log(0.95), -np.log(0.95), generator))
     grid = _moved(shift.to(images), scale.to(images), images)
@@ -106,6 +111,30 @@ def _resampled(images: Tensor, generator: Generator) -> Tensor:
     strength = _uniform(len(images), -1, 0.8, generator).to(images)[:, None, None, None]
     soft = gaussian_blur2d(images, 5, (0.9, 0.9))
     return torch.lerp(images, soft, strength.clamp_min(-0.8)).clamp(0, 1)
+
+
+def _bent(images: Tensor, generator: Generator) -> Tensor:
+    """Half of the pictures bent by a smooth random flow, with waves of a fifth of the width down to some pixels: what
+    moves a face's own pixels leaves no seam."""
+    count, size = len(images), images.shape[-2:]
+    cells = torch.tensor(_CELLS)[torch.randint(len(_CELLS), (count,), generator=generator)].tolist()
+    reach = _uniform(count, 0.05, 0.25, generator) * _uniform(count, 0, 1, generator).lt(0.5)
+    drawn = [torch.randn(1, 2, cell, cell, generator=generator) / cell for cell in cells]
+    field = torch.cat([F.interpolate(part, size, mode="bicubic", align_corners=False) for part in drawn])
+    flow = (field * reach[:, None, None, None]).permute(0, 2, 3, 1).to(images)
+    grid = _moved(images.new_zeros(count, 2), images.new_ones(count), images) + flow
+    return F.grid_sample(images, grid, mode="bicubic", align_corners=False, padding_mode="border").clamp(0, 1)
+
+
+def _grained(images: Tensor, generator: Generator) -> Tensor:
+    """A third of the pictures with another noise, fine or of two pixels."""
+    count, _, height, width = images.shape
+    strength = _uniform(count, 0.004, 0.02, generator) * _uniform(count, 0, 1, generator).lt(0.35)
+    fine = torch.randn(images.shape, generator=generator)
+    coarse = F.interpolate(fine[..., : -(-height // 2), : -(-width // 2)], (height, width), mode="bilinear")
+    is_coarse = _uniform(count, 0, 1, generator).lt(0.5)[:, None, None, None]
+    noise = torch.where(is_coarse, 1.5 * coarse, fine) * strength[:, None, None, None]
+    return (images + noise.to(images)).clamp(0, 1)
 
 
 def _moved(shift: Tensor, scale: Tensor, like: Tensor) -> Tensor:

@@ -54,6 +54,21 @@ def test_half_of_the_pairs_have_their_real_face_changed(faces: Faces) -> None:
     assert 0.35 < share < 0.65
 
 
+def test_two_thirds_of_what_is_blended_in_are_bent_or_noisy(faces: Faces) -> None:
+    """A slope stays a slope, whatever its colours, its place and its sharpness, until it is bent or gets noise."""
+    landmarks = faces.landmarks[:8].repeat(24, 1, 1)
+    slope = torch.linspace(0.3, 0.7, faces.size).expand(len(landmarks), 3, faces.size, faces.size)
+    blends = self_blend(slope, landmarks, draws(5))
+    rough = []
+    for real, forged, mask, before in zip(*blends, slope, strict=True):
+        inside = mask[0, 1:-1, 1:-1] > 0.999
+        if torch.equal(real, before) and inside.sum() > 100:
+            second = (forged[:, 1:-1, 2:] - 2 * forged[:, 1:-1, 1:-1] + forged[:, 1:-1, :-2]).abs().mean(0)
+            rough.append(bool(second[inside].mean() > 1e-4))
+    assert len(rough) > 25
+    assert 0.45 < np.mean(rough) < 0.85
+
+
 def test_the_seed_alone_draws(faces: Faces) -> None:
     images = faces.image[:4].float() / 255
     first, again, other = (self_blend(images, faces.landmarks[:4], draws(seed)).forged for seed in (3, 3, 4))
