@@ -1,8 +1,8 @@
 """What detectors are compared on: faces forged by every family of reenactors, and detectors trained on some of them.
 
 A recipe says how a detector is trained; its protocols say on which families: on `each` alone, on all but one
-(`leave_one_out`), on `all`, or on `none` (self-blended real faces alone). Everything lies in the run's folder and is
-taken up from there.
+(`leave_one_out`), on `all`, or on `none` (self-blended real faces alone). A recipe can also combine the detectors of
+others. Everything lies in the run's folder and is taken up from there.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ class ForgeConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """detector: its family; self_blended: share of the forged half that is self-blended real faces."""
+    """detector: its family; self_blended: share of the forged half that is self-blended real faces; combines: names of
+    recipes whose detectors, trained under the same protocol or on none, answer as one here, and nothing is trained."""
 
     detector: str = "frequency"
     options: dict[str, Any] = field(default_factory=dict)
     protocols: tuple[Protocol, ...] = ("all",)
     self_blended: float = 0.0
+    combines: tuple[str, ...] = ()
     steps: int = 500
     batch: int = 64
     learning_rate: float = 4e-3
@@ -132,7 +134,7 @@ def forgeries(
 
 def train(
     arm: Arm,
-    recipe: Recipe,
+    recipes: Mapping[str, Recipe],
     real: Faces,
     forged: Mapping[str, Faces],
     trainer: TrainerConfig,
@@ -143,22 +145,34 @@ def train(
     path = folder / f"{arm.name}.safetensors"
     if path.is_file():
         return load_detector(path)
-    say(f"train {arm.name} ...")
-    start = time.perf_counter()
+    recipe = recipes[arm.recipe]
     network = build_detector(recipe.detector, recipe.options, seed)
-    epoch = max(1, recipe.steps // 5)
     data = DetectorData(
         real,
         [forged[name] for name in arm.families],
         batch=recipe.batch,
-        steps_per_epoch=epoch,
+        steps_per_epoch=max(1, recipe.steps // 5),
         seed=seed,
         degrade=Degrade(**asdict(recipe.degrade)),
         self_blended=recipe.self_blended if arm.families else 1.0,
         masks=hasattr(network, "locate"),
     )
-    module = DetectorTrainer(network, recipe.steps, recipe.learning_rate, recipe.weight_decay, recipe.adversarial)
-    fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, epoch))
+    name, options = recipe.detector, recipe.options
+    if recipe.combines:
+        members = [
+            train(_member(arm, one, recipes), recipes, real, forged, trainer, seed, folder) for one in recipe.combines
+        ]
+        name, options = "combined", {"members": [_as_member(one) for one in members]}
+        network = build_detector(name, options)
+        for own, one in zip(network.members, members, strict=True):  # type: ignore[arg-type]
+            own.load_state_dict(one.module.state_dict())
+        cost = {key: sum(one.meta[key] for one in members) for key in ("images", "seconds")}
+    else:
+        say(f"train {arm.name} ...")
+        start = time.perf_counter()
+        module = DetectorTrainer(network, recipe.steps, recipe.learning_rate, recipe.weight_decay, recipe.adversarial)
+        fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, data.steps_per_epoch))
+        cost = {"images": recipe.steps * recipe.batch, "seconds": round(time.perf_counter() - start, 1)}
     held = data.held("validation")
     logits = score(network, held.image)
     meta = {
@@ -168,10 +182,24 @@ def train(
         "families": list(arm.families),
         "left_out": arm.left_out,
         "recipe": arm.recipe,
-        "images": recipe.steps * recipe.batch,
         "people": len(set(real.where(split="train").identity.tolist())),
         "parameters": sum(weights.numel() for weights in network.parameters()),
-        "seconds": round(time.perf_counter() - start, 1),
+        **cost,
     }
-    save_detector(path, network, recipe.detector, recipe.options, meta)
+    save_detector(path, network, name, options, meta)
     return load_detector(path)
+
+
+def _member(arm: Arm, recipe: str, recipes: Mapping[str, Recipe]) -> Arm:
+    """What another recipe trains under this arm's protocol; the same for all arms where it sees no forgery."""
+    if recipe not in recipes or recipes[recipe].combines:
+        others = ", ".join(name for name, one in recipes.items() if not one.combines)
+        raise UserError(f"recipes.{arm.recipe}.combines: {recipe} is none of the recipes that train: {others}")
+    if recipes[recipe].protocols == ("none",):
+        return Arm(recipe, recipe, ())
+    return arm._replace(name=recipe + arm.name.removeprefix(arm.recipe), recipe=recipe)
+
+
+def _as_member(one: Detector) -> dict[str, Any]:
+    options = {key: False if key == "pretrained" else value for key, value in one.options.items()}
+    return {"name": one.name, "options": options, "temperature": one.meta["temperature"]}

@@ -158,9 +158,7 @@ def _competition(settings: EvaluateConfig, data: DictConfig, folder: Path) -> Co
             groups = groups_of(configure(FacesConfig, plain, "data"))
         members = arms(settings.recipes, tuple(settings.forgers))
         for arm in members:
-            made = train(
-                arm, settings.recipes[arm.recipe], real, forged, settings.trainer, settings.seed, folder / "detectors"
-            )
+            made = train(arm, settings.recipes, real, forged, settings.trainer, settings.seed, folder / "detectors")
             detectors[arm.name], about[arm.name] = made.module, made.meta
         sets[str(data.name)] = Faces.concatenate([real, *forged.values()])
     return Competition(detectors, sets, about, members, groups)

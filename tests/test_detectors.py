@@ -289,3 +289,31 @@ def test_pretrained_weights_that_cannot_be_had_are_named(offline: Path, content:
     with pytest.raises(UserError, match=offline.name) as caught:
         build_detector("backbone", {"architecture": "test_resnet", "pretrained": True})
     assert str(offline) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_combined_answers_with_the_mean_log_odds_over_temperatures() -> None:
+    members = [{"name": "frequency", "temperature": 2.0}, {"name": "mesonet"}]
+    combined = build_detector("combined", {"members": members}).eval()
+    own = [build_detector(str(member["name"])).eval() for member in members]
+    for module, taken in zip(own, combined.members, strict=True):  # type: ignore[arg-type]
+        module.load_state_dict(taken.state_dict())
+    with torch.no_grad():
+        images = _images(5)
+        torch.testing.assert_close(combined(images), (own[0](images) / 2 + own[1](images)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ([], "at least one"),
+        ([{"name": "nobody"}], "no such detector"),
+        ([{"name": "combined"}], "not combined"),
+        ([{"options": {}}], "each needs the name"),
+        ([{"name": "frequency", "weight": 2}], "there is no weight"),
+        ([{"name": "frequency", "temperature": 0}], "must be more than 0"),
+        ([{"name": "frequency", "options": {"colour": 1}}], "no such option"),
+    ],
+)
+def test_members_that_cannot_be_combined(members: list[dict[str, object]], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        build_detector("combined", {"members": members})

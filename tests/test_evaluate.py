@@ -23,13 +23,14 @@ from detection.evaluate import AttackConfig, conditions, evaluate
 from detection.evaluation_report import Evaluation, clip_by_clip, matrix, ranked, render
 from detection.leaderboard import ALL, Calibration, calibrations, figures, leaderboard, write_leaderboard
 from detection.scores import COLUMNS, checked_table, read_scores, write_scores
-from detection.training import choose_threshold
+from detection.training import choose_threshold, score
 from generation.faces.people import FacesConfig
 from generation.pairs import Pairs
 from generation.records import Faces, UserError, row, write
-from scripts.bench import Recipe, arms
+from scripts.bench import Recipe, arms, train
 from scripts.evaluate import leave_one_out
 from scripts.groups import groups_of
+from scripts.trainer import TrainerConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -303,6 +304,32 @@ def test_protocols_and_what_was_left_out() -> None:
         "plain": {"a": 0.6, "b": 0.7, "c": 0.8, "mean": pytest.approx(0.7)},
         "own": {"a": 0.6, "b": 0.7, "c": 0.8, "mean": pytest.approx(0.7)},
     }
+
+
+def test_a_recipe_that_combines_trains_its_members_once_and_answers_with_their_mean(
+    labelled: Faces, tmp_path: Path
+) -> None:
+    recipes = {
+        "seen": Recipe(steps=4, batch=8, protocols=("leave_one_out",)),
+        "blended": Recipe(steps=4, batch=8, self_blended=1.0, protocols=("none",)),
+        "both": Recipe(combines=("seen", "blended"), protocols=("leave_one_out",)),
+    }
+    real, brighter = labelled.where(label=0), labelled.where(label=1)
+    forged = {"a": brighter, "b": brighter}
+    trainer = TrainerConfig(accelerator="cpu", progress=False)
+    made = {
+        arm.name: train(arm, recipes, real, forged, trainer, 0, tmp_path)
+        for arm in reversed(arms(recipes, ("a", "b")))  # members are trained when they are needed
+    }
+    assert set(made) == {path.stem for path in tmp_path.glob("*.safetensors")} and len(made) == 5
+    members = [made["seen-without-a"], made["blended"]]
+    expected = np.mean([score(one.module, real.image) / one.meta["temperature"] for one in members], axis=0)
+    both = made["both-without-a"]
+    np.testing.assert_allclose(score(both.module, real.image), expected, atol=1e-5)
+    assert both.name == "combined" and both.meta["images"] == 64 and both.meta["left_out"] == "a"
+    with pytest.raises(UserError, match=r"recipes\.both\.combines: nobody is none of the recipes.*seen, blended"):
+        train(arms(recipes, ("a", "b"))[-1], {**recipes, "both": Recipe(combines=("nobody",))}, real, forged,
+              trainer, 0, tmp_path / "other")  # fmt: skip
 
 
 def a_page(scores: pd.DataFrame) -> Evaluation:

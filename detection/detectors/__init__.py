@@ -19,6 +19,7 @@ from torch import nn
 
 from detection.detectors.adapted import Adapted, AdaptedOptions
 from detection.detectors.backbone import Backbone, BackboneOptions
+from detection.detectors.combined import Combined, CombinedOptions
 from detection.detectors.external import External, ExternalOptions
 from detection.detectors.frequency import Frequency, FrequencyOptions
 from detection.detectors.localizer import Localizer, LocalizerOptions
@@ -47,6 +48,16 @@ class Family(NamedTuple):
     trainable: bool = True
 
 
+def _combined(options: CombinedOptions) -> nn.Module:
+    """Members are built one after the other from the same stream of draws."""
+
+    def build(name: str, of: Mapping[str, Any]) -> nn.Module:
+        member = _options(name, of)
+        return DETECTORS[name].build(member)
+
+    return Combined(options, build)
+
+
 DETECTORS: dict[str, Family] = {
     "mesonet": Family(Mesonet, MesonetOptions),
     "backbone": Family(Backbone, BackboneOptions),
@@ -54,6 +65,7 @@ DETECTORS: dict[str, Family] = {
     "adapted": Family(Adapted, AdaptedOptions),
     "localizer": Family(Localizer, LocalizerOptions),
     "temporal": Family(Temporal, TemporalOptions),
+    "combined": Family(_combined, CombinedOptions),
     "external": Family(External, ExternalOptions, trainable=False),
 }
 
