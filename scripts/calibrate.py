@@ -51,6 +51,7 @@ class CalibrateConfig:
     size: int = 128
     photographs: PhotographsConfig = field(default_factory=PhotographsConfig)
     seed: int = 0
+    workers: int = 1
 
 
 @entry("calibrate")
@@ -66,7 +67,9 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         what = f"validation people of {settings.records.name}"
         basis = basis_of_faces(made.name, made.module, faces, what, settings.seed)
     else:
-        basis = basis_on_photographs(names, modules, settings.size, settings.photographs, settings.seed)
+        basis = basis_on_photographs(
+            names, modules, settings.size, settings.photographs, settings.seed, settings.workers
+        )
     add_basis(path, basis)
     found = dict(basis.calibration.about)
     say(f"{path.name}: Cllr {found['cllr']}, at best {found['cllr_min']}, ECE {found['ece']}, {found['people']} people")
@@ -74,11 +77,16 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def basis_on_photographs(
-    names: Sequence[str], modules: Sequence[nn.Module], size: int, config: PhotographsConfig, seed: int
+    names: Sequence[str],
+    modules: Sequence[nn.Module],
+    size: int,
+    config: PhotographsConfig,
+    seed: int,
+    workers: int = 1,
 ) -> Basis:
     """On the validation split of the photographs, file by file, as `examine` sees them."""
     with progress("photographs") as bar:
-        where, index = photographs(config, bar)
+        where, index = photographs(config, bar, workers)
     chosen = some_conditions(index, "validation", seed)
     with FaceSource(LOOK_EVERY) as finder, progress("calibration") as bar:
         rows = [

@@ -13,8 +13,9 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import cv2
@@ -26,17 +27,19 @@ from generation.editing.editing import SYNTHETIC_SIZE, Source, edited, open_sour
 from generation.editing.following import Follower
 from generation.editing.redrawing import Redrawer
 from generation.faces.expressions import expression_bank
+from generation.faces.head import load_head
 from generation.faces.london import LONDON_ORIGIN
 from generation.faces.people import ORIGIN, sample_person, sample_scene
 from generation.faces.renderer import Renderer
 from generation.records import SPLITS, UserError, cache_folder, shared_folder, write_beside
 from generation.reenactors import build_reenactor, load_reenactor, shipped
+from generation.workers import each
 
 INDEX = "photographs.json"
 VISIBLE = 24.0
 """Grey levels by which the 99th percentile of the changed region of a forgery, at 128 px, differs from the source."""
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change of what is written."""
 
 CONDITIONS = {
@@ -56,11 +59,11 @@ _VIDEO_FRAMES = 4
 @dataclass(frozen=True)
 class PhotographsConfig:
     """train, validation, test: synthetic people; london: the same of the London Set, or none. expressions: photos of
-    each synthetic person; forgeries: of each photo; conditions: that each training photo is seen in, drawn (others are
-    seen in all)."""
+    each synthetic person; forgeries: of each photo; train_expressions, train_forgeries: the same of people to train on;
+    conditions: that each training photo is seen in, drawn (others are seen in all)."""
 
-    train: int = 70
-    validation: int = 50
+    train: int = 240
+    validation: int = 60
     test: int = 45
     london: bool = True
     london_train: int = 40
@@ -68,6 +71,8 @@ class PhotographsConfig:
     london_test: int = 31
     expressions: int = 2
     forgeries: int = 2
+    train_expressions: int = 4
+    train_forgeries: int = 3
     conditions: int = 2
     seed: int = 0
 
@@ -100,29 +105,49 @@ class _Setting(NamedTuple):
 
 
 def photographs(
-    config: PhotographsConfig, progress: Callable[[int, int], None] | None = None
+    config: PhotographsConfig, progress: Callable[[int, int], None] | None = None, workers: int = 1
 ) -> tuple[Path, list[Photograph]]:
     """The folder of the files, from the cache where they were made before, and what each of them is. What was begun
-    goes on behind the last whole person."""
+    goes on behind the last whole person. workers: processes; the bytes do not depend on them."""
     plain = {**asdict(config), "version": VERSION}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / "photographs" / digest
     if not (folder / INDEX).is_file():
         people = list(_people(config))
-        settings = {split: _settings(split == "test") for split in SPLITS}
-        found: list[dict[str, Any]] = []
-        with Follower() as follower:
-            renderer = Renderer(SYNTHETIC_SIZE, 4)
-            for done, (split, number) in enumerate(people):
-                part = folder / "people" / f"{done:04d}.json"
-                if not part.is_file():
-                    made = _of_person(split, number, config, settings[split], renderer, follower, folder)
-                    write_beside(part, json.dumps([asdict(item) for item in made]).encode())
-                found += json.loads(part.read_bytes())
-                if progress:
-                    progress(done + 1, len(people))
+        waiting = [done for done in range(len(people)) if not _part(folder, done).is_file()]
+        load_head()
+        jobs = [(config, folder, done, *people[done]) for done in waiting]
+        for count, (job, made) in enumerate(each(_write_person, jobs, workers, preload=__name__)):
+            if made is None:
+                raise UserError(f"a process that made photographs of {people[waiting[job]]} died; the command goes on")
+            if progress:
+                progress(len(people) - len(waiting) + count + 1, len(people))
+        found = [item for done in range(len(people)) for item in json.loads(_part(folder, done).read_bytes())]
         write_beside(folder / INDEX, json.dumps(found).encode())
     return folder, [Photograph(**item) for item in json.loads((folder / INDEX).read_bytes())]
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / "people" / f"{number:04d}.json"
+
+
+class _Tools(NamedTuple):
+    renderer: Renderer
+    follower: Follower
+    settings: dict[str, list[_Setting]]
+
+
+@cache
+def _tools() -> _Tools:
+    """What a worker process works with, until it ends."""
+    follower = Follower().__enter__()
+    return _Tools(Renderer(SYNTHETIC_SIZE, 4), follower, {split: _settings(split == "test") for split in SPLITS})
+
+
+def _write_person(config: PhotographsConfig, folder: Path, place: int, split: str, number: int | str) -> bool:
+    made = [asdict(item) for item in _of_person(split, number, config, _tools(), folder)]
+    write_beside(_part(folder, place), json.dumps(made).encode())
+    return True
 
 
 def _people(config: PhotographsConfig) -> Iterator[tuple[str, int | str]]:
@@ -170,6 +195,7 @@ def _settings(unseen: bool) -> list[_Setting]:
         _Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
         _Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
         _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 128), (0.7, 1.15), parts, seen_bank),
+        _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 192), (0.7, 1.15), parts, seen_bank),
     ]
 
 
@@ -177,22 +203,23 @@ def _of_person(
     split: str,
     number: int | str,
     config: PhotographsConfig,
-    settings: list[_Setting],
-    renderer: Renderer,
-    follower: Follower,
+    tools: _Tools,
     folder: Path,
 ) -> Iterator[Photograph]:
-    synthetic = isinstance(number, int)
+    synthetic, settings = isinstance(number, int), tools.settings[split]
+    expressions, forgeries = config.expressions, config.forgeries
+    if split == "train":
+        expressions, forgeries = config.train_expressions, config.train_forgeries
     draw = np.random.default_rng([config.seed, SPLITS.index(split), int(number), synthetic])
     name = f"synthetic-{number:04d}" if synthetic else f"london-{number}"
-    for index, photo in enumerate(_photos(number, config, draw, renderer)):
+    for index, photo in enumerate(_photos(number, config.seed, expressions, draw, tools.renderer)):
         original = folder / "originals" / f"{name}-{index}.png"
         write_beside(original, _encoded(photo, "png", 0, 1.0))
-        source = open_source(original, follower)
+        source = open_source(original, tools.follower)
         if not source.followed.people:
             continue
         made = [("", photo, 0.0, "")]
-        for _ in range(config.forgeries):
+        for _ in range(forgeries):
             setting = settings[draw.integers(len(settings))]
             forged, changed, visible = _forged(source, photo, setting, draw)
             if visible >= VISIBLE:
@@ -216,18 +243,17 @@ def _of_person(
 
 
 def _photos(
-    number: int | str, config: PhotographsConfig, draw: np.random.Generator, renderer: Renderer
+    number: int | str, seed: int, expressions: int, draw: np.random.Generator, renderer: Renderer
 ) -> Iterator[np.ndarray]:
     if isinstance(number, str):
         for which in ("neutral", "smiling"):
             yield np.asarray(Image.open(_london() / f"{number}_{which}.jpg").convert("RGB"))
         return
-    bank = expression_bank(48, 11)
-    seed = 7700 + config.seed
-    person, scene = sample_person(seed, number), sample_scene(seed, number, 0)
-    chosen = np.concatenate([[0], draw.integers(1, len(bank), config.expressions - 1)])
-    expressions = bank[chosen] * np.r_[0.0, np.ones(config.expressions - 1)][:, None].astype(np.float32)
-    yield from renderer.render(person, scene, expressions.astype(np.float32)).image
+    bank, key = expression_bank(48, 11), 7700 + seed
+    person, scene = sample_person(key, number), sample_scene(key, number, 0)
+    chosen = np.concatenate([[0], draw.integers(1, len(bank), expressions - 1)])
+    shown = bank[chosen] * np.r_[0.0, np.ones(expressions - 1)][:, None].astype(np.float32)
+    yield from renderer.render(person, scene, shown.astype(np.float32)).image
 
 
 def _forged(

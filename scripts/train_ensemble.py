@@ -60,7 +60,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     real = load_split_faces(records)
     forged = forgeries(settings.forgers, settings.forge, real, records, settings.trainer, settings.seed)
     with progress("photographs") as bar:
-        where, index = photographs(settings.photographs, bar)
+        where, index = photographs(settings.photographs, bar, settings.workers)
     real, forged = thinned(real), {name: thinned(faces) for name, faces in forged.items()}
     taken = _photo_faces(where, index, settings.size)
     made: dict[str, Detector] = {}
@@ -69,7 +69,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         originals, pools = _seen(view, taken, real, forged)
         families = () if recipe.protocols == ("none",) else tuple(pools)
         arm = Arm(name, name, families)
-        one = train(arm, recipe, originals, pools, settings.trainer, settings.seed, folder / "training")
+        one = train(arm, settings.members, originals, pools, settings.trainer, settings.seed, folder / "training")
         meta = {**one.meta, "view": view, "size": originals.size}
         save_detector(folder / "members" / name, one.module, one.name, one.options, meta)
         made[name] = one
