@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import av
 import numpy as np
 
 from detection.examine_looks import Look, Seen
 from generation.faces.alignment import EYE_DISTANCE, moved, steady_squares
-from generation.faces.identities import FaceEmbedder, link
-from generation.faces.landmarks import READING_SIZE, FaceReader
+from generation.faces.identities import link
+from generation.faces.landmarks import READING_SIZE
 from generation.faces.media import LISTED_RATE, Frame, Media, MediaError
-from generation.faces.tracking import FINDING_SIZE, LOOK_SECONDS, Cuts, FaceFinder, Sight, Tracker
+from generation.faces.networks import FaceNetworks
+from generation.faces.tracking import FINDING_SIZE, LOOK_SECONDS, Cuts, Sight, Tracker
 from generation.records import UserError
 
 LONG_SECONDS = 600.0
@@ -50,7 +48,7 @@ def stated_length(path: Path) -> Length:
         return Length(0, 0.0)
 
 
-class FaceSource:
+class FaceSource(FaceNetworks):
     """Context manager that holds the networks; see `detection.examine_looks.Finder`.
 
     every: each so many-th frame of a video is looked at, None: chosen so that at most `most` are
@@ -63,22 +61,7 @@ class FaceSource:
         if every is not None and every < 1:
             raise UserError(f"every={every}: must be 1 (every frame) or more")
         self.every, self.most, self.progress = every, most, progress
-        self._finder, self._reader = FaceFinder(), FaceReader()
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._open.enter_context(self._reader)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
-
-    @cached_property
-    def _embedder(self) -> FaceEmbedder:
-        """Only a video needs it, where people are told apart."""
-        return FaceEmbedder()
+        super().__init__()
 
     def looks(self, path: Path, size: int, seen: Seen) -> Iterator[Look]:
         try:

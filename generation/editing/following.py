@@ -7,19 +7,16 @@ than a kilobyte for each face.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from generation.faces.alignment import EYE_DISTANCE, Square, smoothed, steady_squares
-from generation.faces.identities import FaceEmbedder, link
-from generation.faces.landmarks import READING_SIZE, FaceReader, Reading
+from generation.faces.identities import link
+from generation.faces.landmarks import READING_SIZE, Reading
 from generation.faces.media import Media
-from generation.faces.tracking import FaceFinder, Found, Track, find_tracks
+from generation.faces.networks import FaceNetworks
+from generation.faces.tracking import Found, Track, find_tracks
 from generation.motion import EXPRESSION_SIZE, POSE
 
 READING_SECONDS = 0.035
@@ -90,27 +87,9 @@ class Followed:
     damage: str = ""
 
 
-class Follower:
+class Follower(FaceNetworks):
     """Context manager that holds the networks. Making or entering one, or following a video, raises `UserError` where
     a network cannot be had."""
-
-    def __init__(self) -> None:
-        self._finder, self._reader = FaceFinder(), FaceReader()
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._open.enter_context(self._reader)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
-
-    @cached_property
-    def _embedder(self) -> FaceEmbedder:
-        """Only a video needs it, where people are told apart."""
-        return FaceEmbedder()
 
     def follow(self, media: Media, progress: Callable[[int, int], None] | None = None) -> Followed:
         """Everybody in all frames. `progress` takes (frames done, frames in all) of the second pass.

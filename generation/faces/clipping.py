@@ -7,11 +7,9 @@ more than one frame, and a few rows of every clip, are held at a time.
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import av
 import cv2
@@ -23,9 +21,10 @@ import torch
 from generation import records
 from generation.faces.alignment import EYE_DISTANCE, Square, bench_square, moved, steady_squares
 from generation.faces.identities import FaceEmbedder
-from generation.faces.landmarks import READING_SIZE, FaceReader, FanReader, Reading
+from generation.faces.landmarks import READING_SIZE, FanReader, Reading
 from generation.faces.media import Frame, Media, MediaError
-from generation.faces.tracking import FaceFinder, Track, find_tracks
+from generation.faces.networks import FaceNetworks
+from generation.faces.tracking import Track, find_tracks
 from generation.records import UserError
 
 STRIP_FRAMES, STRIP_SIZE = 8, 96
@@ -135,7 +134,7 @@ class _Plan:
             records.write_beside(self.path.with_suffix(".png"), records.encode_png(sheet))
 
 
-class Clipper:
+class Clipper(FaceNetworks):
     """Context manager that holds the networks of one process.
 
     Making or entering one raises `UserError` where a network cannot be had.
@@ -144,20 +143,10 @@ class Clipper:
     def __init__(self, config: ClipConfig) -> None:
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
+        super().__init__()
         self._config = config
-        self._finder, self._embedder = FaceFinder(), FaceEmbedder()
+        self._embedder = FaceEmbedder()  # every file needs it
         self._fan = FanReader() if config.landmarks == "face_alignment" else None
-        self._reader = FaceReader()
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._open.enter_context(self._reader)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
     @property
     def networks(self) -> dict[str, str]:
