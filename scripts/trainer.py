@@ -6,6 +6,7 @@ validation), `done.json`, and the logger's files, a version for each start.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -96,6 +97,7 @@ def fit(module: pl.LightningModule, data: pl.LightningDataModule, folder: Path, 
         with _quiet(), torch.random.fork_rng(), progress(folder.name, training.config.progress) as bar:
             epochs = _Epochs(folder, getattr(module, "average", None) or network, training, bar)
             _fit(module, data, folder, training, epochs)
+        gc.collect()  # trainer, module and data refer to one another, and data hold thousands of faces
         write_beside(folder / DONE, json.dumps({"steps": training.steps, "score": epochs.shown_score}).encode())
     load_model(network, best)
     network.eval()
