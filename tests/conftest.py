@@ -21,6 +21,15 @@ from generation.records import Faces, load
 TINY_FACES = FacesConfig(size=64, seed=7, train=6, validation=2, test=3, scenes=1, expressions=6)
 
 
+LONGEST = ("test_dataset", "test_quiz", "test_reenact_command", "test_arms_race", "test_examine", "test_families")
+"""Files of tests that take a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that two processes end together (with `--no-loadscope-reorder`)."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Here and in the processes that tests start: sums depend on how many threads share them."""
