@@ -21,7 +21,10 @@ from generation.records import Faces, load
 TINY_FACES = FacesConfig(size=64, seed=7, train=6, validation=2, test=3, scenes=1, expressions=6)
 
 
-LONGEST = ("test_dataset", "test_quiz", "test_reenact_command", "test_arms_race", "test_examine", "test_families")
+LONGEST = (
+    "test_arms_race", "test_benchmark", "test_dataset", "test_quiz", "test_evaluate", "test_cycle_detectors",
+    "test_examine_files", "test_disclosure", "test_faces", "test_reenact_command",
+)  # fmt: skip
 """Files of tests that take a minute or more."""
 
 
