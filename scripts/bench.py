@@ -146,10 +146,16 @@ def train(
     if path.is_file():
         return load_detector(path)
     recipe = recipes[arm.recipe]
-    network = build_detector(recipe.detector, recipe.options, seed)
+    name, options, members = recipe.detector, recipe.options, []
+    if recipe.combines:
+        members = [
+            train(_member(arm, one, recipes), recipes, real, forged, trainer, seed, folder) for one in recipe.combines
+        ]
+        name, options = "combined", {"members": [_as_member(one) for one in members]}
+    network = build_detector(name, options, seed)
     data = DetectorData(
         real,
-        [forged[name] for name in arm.families],
+        [forged[family] for family in arm.families],
         batch=recipe.batch,
         steps_per_epoch=max(1, recipe.steps // 5),
         seed=seed,
@@ -157,13 +163,7 @@ def train(
         self_blended=recipe.self_blended if arm.families else 1.0,
         masks=hasattr(network, "locate"),
     )
-    name, options = recipe.detector, recipe.options
-    if recipe.combines:
-        members = [
-            train(_member(arm, one, recipes), recipes, real, forged, trainer, seed, folder) for one in recipe.combines
-        ]
-        name, options = "combined", {"members": [_as_member(one) for one in members]}
-        network = build_detector(name, options)
+    if members:
         for own, one in zip(network.members, members, strict=True):  # type: ignore[arg-type]
             own.load_state_dict(one.module.state_dict())
         cost = {key: sum(one.meta[key] for one in members) for key in ("images", "seconds")}

@@ -119,7 +119,9 @@ def photographs(
         jobs = [(config, folder, done, *people[done]) for done in waiting]
         for count, (job, made) in enumerate(each(_write_person, jobs, workers, preload=__name__)):
             if made is None:
-                raise UserError(f"a process that made photographs of {people[waiting[job]]} died; the command goes on")
+                raise UserError(
+                    f"photographs: the process at person {waiting[job]} was killed; the same command goes on"
+                )
             if progress:
                 progress(len(people) - len(waiting) + count + 1, len(people))
         found = [item for done in range(len(people)) for item in json.loads(_part(folder, done).read_bytes())]
