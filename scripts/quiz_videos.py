@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,26 +24,29 @@ from generation.faces.media import Media as File
 from generation.provenance import Statement, mark_image, sign
 from generation.records import UserError
 from scripts.console import say
-from scripts.quiz_media import RATE, read_marks, video_frame, video_stream
+from scripts.quiz_media import RATE, heat, read_marks, still, video_frame, video_stream
 
 LONGEST = 480
 """Pixels of the longer side that a video is made smaller to."""
 
 _SOUND_RATE = 48_000
 _FOLDERS = {"given_real": ("real",), "given_forged": ("forged", "fake")}
+_SOURCES = "source"
 _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Given:
-    """A video of the user's."""
+    """A video of the user's. source: what a forged one was made of, None where nobody says"""
 
     kind: str
     path: Path
+    source: Path | None = None
 
 
 def given_videos(folder: Path, most: int) -> list[Given]:
-    """As many real as forged ones, at most `most` of each, a multiple of three, in the order of their names.
+    """As many real as forged ones, at most `most` of each, a multiple of three, in the order of their names. What a
+    forged one was made of may lie under the same name in `source/`.
 
     Raises `UserError` for a missing folder, or fewer than three of one kind.
     """
@@ -67,7 +71,11 @@ def given_videos(folder: Path, most: int) -> list[Given]:
     left = [path.name for paths in found.values() for path in paths[count:]]
     if left:
         say(f"videos: {count} real and {count} forged ones are used; left out: {', '.join(left)}")
-    return [Given(kind, path) for kind, paths in found.items() for path in paths[:count]]
+    return [
+        Given(kind, path, next(iter((folder / _SOURCES).glob(f"{glob.escape(path.stem)}.*")), None) if forged else None)
+        for (kind, paths), forged in zip(found.items(), (False, True), strict=True)
+        for path in paths[:count]
+    ]
 
 
 def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callable[[Path], float | None]) -> Item:
@@ -86,6 +94,9 @@ def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callab
         try:
             sound = transcode(video.path, shown, seconds, statement)
             marks = read_marks(video.path)
+            told: dict[str, Any] = (
+                {} if video.source is None else _compared(video.source, video.path, seconds, statement)
+            )
         except (MediaError, av.FFmpegError) as error:
             raise UserError(f"{video.path}: {error}; take it out of the folder") from error
         return Item(
@@ -97,7 +108,25 @@ def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callab
             video.path.stem,
             origin.statement(),
             detector=score(shown),
+            **told,
         )
+
+
+def _compared(source: Path, forged: Path, seconds: float, statement: Statement | None) -> dict[str, Any]:
+    """Both at the moment of the greatest change, and the change. Raises `UserError` where they do not fit."""
+    greatest, pair = -1.0, None
+    for before, after in zip(File(source), File(forged), strict=False):
+        if after.seconds >= seconds:
+            break
+        frames = _reduced(before.image()), _reduced(after.image())
+        if frames[0].shape != frames[1].shape:
+            raise UserError(f"{source}: its frames have another size than those of {forged}, which is made of it")
+        change = float(np.abs(frames[0].astype(np.float32) - frames[1]).mean())
+        if change > greatest:
+            greatest, pair = change, frames
+    if pair is None:
+        raise UserError(f"{source}: holds no frame; take it out of the folder")
+    return {"before": still(pair[0])[0], "after": still(pair[1], statement)[0], "change": heat(*pair)}
 
 
 def transcode(path: Path, out: Path, seconds: float, statement: Statement | None) -> bool:

@@ -202,6 +202,26 @@ def test_videos_keep_their_sound_and_their_length(tmp_path: Path) -> None:
         assert loudest == pytest.approx(440, abs=5)
 
 
+def test_a_forged_video_is_compared_with_what_it_was_made_of(tmp_path: Path) -> None:
+    frames = np.full((12, 64, 96, 3), 90, np.uint8)
+    changed = frames.copy()
+    changed[5, 20:40, 30:50] = 200  # one frame only
+    for number in range(3):
+        write_video(tmp_path / "real" / f"{number}.mp4", frames, tone=440)
+        write_video(tmp_path / "forged" / f"{number}.mp4", changed, tone=440)
+    write_video(tmp_path / "source" / "0.mp4", frames, tone=440)
+    write_video(tmp_path / "source" / "1.mp4", frames[:, :32], tone=440)
+    with_source, wrong, without = given_videos(tmp_path, most=3)[3:]
+    item = make_given(with_source, 1.0, ORIGIN, lambda path: None)
+    assert item.before and item.after and item.change
+    before, after = (np.asarray(Image.open(io.BytesIO(one.content))).astype(int) for one in (item.before, item.after))
+    assert (after - before)[25:35, 35:45].mean() > 80 and abs((after - before)[:15, :25]).mean() < 10
+    assert np.asarray(Image.open(io.BytesIO(item.change.content)).convert("RGBA"))[30, 40, 3] > 200
+    with pytest.raises(UserError, match=r"1\.mp4: its frames have another size"):
+        make_given(wrong, 1.0, ORIGIN, lambda path: None)
+    assert make_given(without, 1.0, ORIGIN, lambda path: None).change is None
+
+
 def test_what_cannot_be_meant_is_refused_in_one_line(faces: Faces, tmp_path: Path) -> None:
     for values, line in (
         ({"items": 6}, "items=6: must be a multiple of 4"),
