@@ -25,7 +25,7 @@ from generation.records import UserError
 POOLED = ""
 """The condition that stands for all together."""
 
-FEWEST = 20
+FEWEST = 15
 """People that a condition needs for a calibration of its own; it takes part in the pooled one whatever their number."""
 
 RIDGE = 1e-3

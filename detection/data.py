@@ -92,10 +92,12 @@ class Drawing:
         paired: bool,
         self_blended: float = 0.0,
         masks: bool = False,
+        window: int = 0,
     ) -> None:
         self.real, self.pools = real, list(pools)
         self.weights = np.asarray(weights, np.float64) / max(sum(weights), 1e-12)
         self.batch, self.seed, self.degrade, self.paired, self.masks = batch, seed, degrade, paired, masks
+        self.window = window
         self.blended = round(batch // 2 * self_blended) if pools else batch // 2
         frames = {key: item for item, key in enumerate(_ids(real.faces.clip[real.first], real.faces.frame[real.first]))}
         made_of = [_ids(pool.faces.source_clip[pool.first], pool.faces.source_frame[pool.first]) for pool in self.pools]
@@ -131,21 +133,50 @@ class Drawing:
         chosen = [(self.real, real), *((people, forged[pool == index]) for index, people in enumerate(self.pools))]
         base = self.real.draw(self.blended, generator)
         draws = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        parts = [self._with_mask(people.images(items), people.masks(items)) for people, items in chosen]
+        drawn = torch.cat([self._with_mask(people.images(items), people.masks(items)) for people, items in chosen])
+        drawn = self._windows(drawn, np.argsort(pool, kind="stable"), generator)
         if self.blended:
             blend = self_blend(_unit(self.real.images(base)), self.real.faces.landmarks[base], draws)
-            real_half = self._with_mask(blend.real, torch.zeros_like(blend.mask))
-            parts = [real_half, *map(_unit, parts), self._with_mask(blend.forged, blend.mask)]
-        pixels = flip(torch.cat(parts), draws)
-        pixels = pixels if self.blended else _unit(pixels)  # mirrored as 8 bits, a quarter of the memory
+            none = torch.zeros_like(blend.mask)
+            both = torch.cat([self._with_mask(blend.real, none), self._with_mask(blend.forged, blend.mask)])
+            halves = self._windows(both, np.arange(self.blended), generator).chunk(2)
+            pixels = flip(torch.cat([halves[0], _unit(drawn), halves[1]]), draws)
+        else:
+            pixels = _unit(flip(drawn, draws))  # mirrored as 8 bits, a quarter of the memory
         image, mask = pixels[..., :3, :, :], pixels[..., 3:, :, :]
         if self.degrade is not None:
             self.degrade.in_place(image, draws)
         label = torch.arange(len(image)).ge(self.blended + len(real)).float()
         return Batch(image, label, mask if self.masks else None)
 
+    def _windows(self, pixels: Tensor, order: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        """A window of each picture, the same of both of a pair; one that would show nothing of what was changed is
+        moved to the middle of it. All of the pictures where there is no window.
+
+        pixels: real ones, then forged ones; order: the real one that each forgery belongs to
+        """
+        size, most = self.window, pixels.shape[-1] - self.window
+        if not size or most <= 0:
+            return pixels
+        corners = generator.integers(most + 1, size=(len(order), 2))
+        for corner, mask in zip(corners, pixels[len(order) :, 3:], strict=True):
+            least = mask.max() / 2 if len(mask) else 0
+            if len(mask) and not (_cut(mask, corner, size) > least).any():
+                middle = (mask[0] > least).nonzero().float().mean(0).numpy() - size / 2
+                corner[:] = np.nan_to_num(middle).round().clip(0, most)
+        real = np.empty_like(corners)
+        real[order] = corners
+        return torch.stack(
+            [_cut(one, corner, size) for one, corner in zip(pixels, np.concatenate([real, corners]), strict=True)]
+        )
+
     def _with_mask(self, images: Tensor, masks: Tensor) -> Tensor:
         return torch.cat([images, masks], dim=-3) if self.masks else images
+
+
+def _cut(pixels: Tensor, corner: NDArray[np.int64], size: int) -> Tensor:  # (C, H, W) -> (C, size, size)
+    top, left = corner
+    return pixels[:, top : top + size, left : left + size]
 
 
 def _unit(images: Tensor) -> Tensor:
@@ -211,6 +242,7 @@ class DetectorData(pl.LightningDataModule):
     self_blended: share of the forged half that is self-blended images (see `selfblend`) in place of forgeries; where
         `forged` is empty all of it is, and so are the forged faces of validation
     masks: batches hold what was changed
+    window: pixels a side of what batches show of each picture, drawn anew every time; 0 for all of it
     gather: what one item of a batch is: `People`, an image
 
     Raises `UserError` where the train or the validation split holds one class only, or the sizes differ.
@@ -229,6 +261,7 @@ class DetectorData(pl.LightningDataModule):
         paired: bool = True,
         self_blended: float = 0.0,
         masks: bool = False,
+        window: int = 0,
         gather: Callable[[Faces], People] = People,
     ) -> None:
         super().__init__()
@@ -260,6 +293,7 @@ class DetectorData(pl.LightningDataModule):
             paired=paired,
             self_blended=self_blended,
             masks=masks,
+            window=window,
         )
 
     @staticmethod

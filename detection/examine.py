@@ -29,6 +29,12 @@ Floats = NDArray[np.float64]
 SMALLEST = 64
 """Pixels of the square around a face below which nothing is said of it, whatever the calibration set."""
 
+SMALL, MEDIUM = 128, 256
+"""Pixels of the square around a face below which a photo is of the condition `small`, and of `medium`."""
+
+FEW_FRAMES = 8
+"""Frames below which a video is of the condition `frames`: a photo that went through a video's encoder."""
+
 COMPRESSED = 75
 """JPEG quality below which a photo is of the condition `compressed`."""
 
@@ -40,17 +46,17 @@ SUSPICIOUS = math.log(10)
 _AT_ONCE, _WORST, _SMOOTH, _SHORTEST = 16, 3, 5, 3
 
 
-def condition_of(kind: str, side: float, size: int, quality: int | None) -> str:
-    """The condition that a face is calibrated in: `small`, less than half the pixels of a crop a side; `video`;
-    `medium`, fewer pixels than a crop; `compressed`, a JPEG of quality below `COMPRESSED`; `clear`.
+def condition_of(kind: str, frames: int, side: float, quality: int | None) -> str:
+    """The condition that a face is calibrated in: `video`; `frames`, see `FEW_FRAMES`; and of photos `small`, `medium`,
+    `compressed`, a JPEG of quality below `COMPRESSED`, and `clear`.
 
-    side: of the face's square, pixels; size: of the crop
+    frames: of the file; side: of the face's square, pixels
     """
-    if side < size / 2:
-        return "small"
     if kind == "video":
-        return "video"
-    if side < size:
+        return "video" if frames >= FEW_FRAMES else "frames"
+    if side < SMALL:
+        return "small"
+    if side < MEDIUM:
         return "medium"
     return "compressed" if quality is not None and quality < COMPRESSED else "clear"
 
@@ -164,7 +170,7 @@ def examine(path: Path, ensemble: Ensemble, finder: Finder, quality: int | None 
                 np.array([distances[row] for row in rows]),
                 [look for *_, look in worst],
                 ensemble,
-                seen.kind,
+                seen,
                 quality,
             )
         )
@@ -177,17 +183,17 @@ def _face(
     distances: Floats,
     worst: list[Look],
     ensemble: Ensemble,
-    kind: str,
+    seen: Seen,
     quality: int | None,
 ) -> Face:
     basis, calibration = ensemble.basis, ensemble.basis.calibration
     scores = np.stack([look.scores for look in looks])
     mean, side = scores.mean(0), float(np.median([look.side for look in looks]))
-    condition = condition_of(kind, side, basis.size, quality)
+    condition = condition_of(seen.kind, seen.frames, side, quality)
     described = np.median(np.stack([look.described for look in looks]), axis=0)
     if np.isnan(described).any() and len(looks) > 1:
         described = np.nanmedian(np.stack([look.described for look in looks]), axis=0)
-    strange = basis.familiarity.strange(described, float(np.median(distances)))
+    strange = basis.familiarity.strange(described, float(np.median(distances)), condition)
     if side < SMALLEST:
         strange.insert(0, f"the square around the face has {side:.0f} pixels; at least {SMALLEST} are needed")
     seconds = np.array([look.seconds for look in looks])
@@ -219,7 +225,7 @@ def _face(
         detectors=alone,
         seconds=seconds,
         ratios=ratios,
-        spans=[] if strange or kind != "video" else spans(seconds, ratios),
+        spans=[] if strange or seen.kind != "video" else spans(seconds, ratios),
         worst=told,
     )
 

@@ -31,7 +31,7 @@ from detection.calibration import (
 )
 from detection.detectors import Detector, load_detector
 from detection.examine_familiarity import Familiarity, descriptors, familiarity, scores_and_features
-from detection.examine_views import View
+from detection.examine_views import InnerFace
 from detection.metrics import reliability
 from generation.records import Faces, UserError, write_beside
 
@@ -103,7 +103,7 @@ def basis_of(observed: Observed, names: Sequence[str], size: int, faces: str, se
     }
     calibration = replace(calibration, about=about)
     singles = {name: logistic(given.labels, given.scores[:, index]) for index, name in enumerate(names)}
-    usual = familiarity(observed.described, observed.features, given.identities, seed)
+    usual = familiarity(observed.described, observed.features, given.identities, given.conditions, seed)
     return Basis(size, calibration, usual, {name: values.tolist() for name, values in singles.items()})
 
 
@@ -145,8 +145,7 @@ def basis_of_faces(name: str, module: nn.Module, faces: Faces, what: str, seed: 
 
 
 def save_ensemble(folder: Path, names: Sequence[str], basis: Basis, about: Mapping[str, Any]) -> Path:
-    """Write `ensemble.json` beside detectors of these names, `NAME.safetensors`, whose meta says their `view` and the
-    `size` of what they see."""
+    """Write `ensemble.json` beside detectors of these names, `NAME.safetensors`, which see the inner face."""
     path = folder / ENSEMBLE
     text = json.dumps({"members": list(names), **basis.plain(), "about": dict(about)})
     write_beside(path, text.encode())
@@ -179,7 +178,7 @@ def load_ensemble(path: Path | None = None) -> Ensemble:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path / ENSEMBLE}: damaged ({error}); make it again with train_ensemble.py") from error
-        modules = tuple(View(one.module, one.meta["view"], one.meta["size"]).eval() for one in members)
+        modules = tuple(InnerFace(one.module).eval() for one in members)
         return Ensemble(tuple(described["members"]), modules, basis, described["about"])
     found = single_detector(path)
     made: Detector = load_detector(found)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detection.calibration import people_folds
+from detection.calibration import POOLED, people_folds
 from generation.records import UserError
 
 Floats = NDArray[np.float64]
@@ -38,6 +38,9 @@ WORDS = {
 
 _EDGE = 0.002
 """Share of calibration faces beyond either end of the range of a descriptor, and twice that beyond the distance."""
+
+_WITNESSES = 3
+"""People of a condition that must be seen with no more pixels than a face for it to count as usual."""
 
 _COMPONENTS = 16
 
@@ -70,7 +73,8 @@ def descriptors(crop: np.ndarray, side: float, pose: tuple[float, float]) -> Flo
 
 @contextmanager
 def features_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Inside, every call of a module adds what its last linear layer was given, (B, F); nothing for one without."""
+    """Inside, every call of a module adds what its last linear layer was given, (B, F), or (W * B, F) of one that sees
+    pictures through windows, window by window; nothing for one without."""
     seen: list[Tensor] = []
     hooks = []
     for module in modules:
@@ -93,17 +97,18 @@ def scores_and_features(modules: Sequence[nn.Module], images: Tensor) -> tuple[F
     pixels = images.float() / 255
     with features_of(modules) as seen:
         scores = torch.stack([module(pixels).double() for module in modules], 1)
-    features = torch.cat([one.flatten(1) for one in seen], 1).double() if seen else torch.empty(len(images), 0)
+    means = [one.reshape(-1, len(images), one[0].numel()).mean(0) for one in seen]
+    features = torch.cat(means, 1).double() if means else torch.empty(len(images), 0)
     return scores.numpy(), features.numpy().astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """low, high: (8,) range of `DESCRIPTORS` in the calibration set; mean (F,), axes (D, F): a face's features less the
-    mean, on the axes, have variance 1 there; limit: largest distance that counts as near."""
+    """ranges: condition -> (2, 8) lowest and highest of `DESCRIPTORS` in the calibration set; `POOLED` for conditions
+    that it does not know; mean (F,), axes (D, F): a face's features less the mean, on the axes, have variance 1 there;
+    limit: largest distance that counts as near."""
 
-    low: Floats
-    high: Floats
+    ranges: Mapping[str, Floats]
     mean: Floats
     axes: Floats
     limit: float
@@ -114,12 +119,13 @@ class Familiarity:
             return np.zeros(len(features))
         return np.asarray(np.sqrt((((features - self.mean) @ self.axes.T) ** 2).mean(1)))
 
-    def strange(self, described: Floats, distance: float) -> list[str]:  # (8,)
+    def strange(self, described: Floats, distance: float, condition: str = POOLED) -> list[str]:  # (8,)
         """In words, why a face is too far from the calibration set; [] where it is not."""
         found = []
         if np.isnan(described).any():
             found.append("the face could not be read, so its pose is unknown")
-        for name, value, low, high in zip(DESCRIPTORS, described, self.low, self.high, strict=True):
+        usual = self.ranges.get(condition, self.ranges[POOLED])
+        for name, value, low, high in zip(DESCRIPTORS, described, *usual, strict=True):
             if value < low or value > high:
                 found.append(f"{WORDS[name]}: {value:.2f}, the calibration set has {low:.2f} to {high:.2f}")
         if distance > self.limit:
@@ -132,8 +138,11 @@ class Familiarity:
     def plain(self) -> dict[str, Any]:
         return {
             "descriptors": {
-                name: [round(float(low), 4), round(float(high), 4)]
-                for name, low, high in zip(DESCRIPTORS, self.low, self.high, strict=True)
+                condition: {
+                    name: [round(float(end), 4) for end in ends]
+                    for name, *ends in zip(DESCRIPTORS, *usual, strict=True)
+                }
+                for condition, usual in self.ranges.items()
             },
             "mean": np.round(self.mean, 4).tolist(),
             "axes": [[float(f"{value:.4g}") for value in axis] for axis in self.axes],
@@ -142,29 +151,49 @@ class Familiarity:
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> Familiarity:
-        low, high = np.array([plain["descriptors"][name] for name in DESCRIPTORS]).T
+        ranges = {
+            condition: np.array([usual[name] for name in DESCRIPTORS]).T
+            for condition, usual in plain["descriptors"].items()
+        }
         mean, axes = np.array(plain["mean"]), np.array(plain["axes"]).reshape(-1, len(plain["mean"]))
-        return Familiarity(low, high, mean, axes, float(plain["limit"]))
+        return Familiarity(ranges, mean, axes, float(plain["limit"]))
 
 
-def familiarity(described: Floats, features: Floats, identities: NDArray[np.str_], seed: int = 0) -> Familiarity:
-    """What is usual among calibration faces: (N, 8), (N, F), (N,). The limit of the distance is that of people whom
-    the axes were not made of."""
+def familiarity(
+    described: Floats,
+    features: Floats,
+    identities: NDArray[np.str_],
+    conditions: NDArray[np.str_],
+    seed: int = 0,
+) -> Familiarity:
+    """What is usual among calibration faces: (N, 8), (N, F), (N,), (N,). The limit of the distance is that of people
+    whom the axes were not made of."""
     whole = ~np.isnan(described).any(1)
     if not whole.any():
         raise UserError("calibration: no face of the set could be read")
-    low, high = np.quantile(described[whole], [_EDGE, 1 - _EDGE], axis=0)
-    margin = 0.05 * (high - low)
-    low, high = low - margin, high + margin
-    low[DESCRIPTORS.index("resolution")] = described[whole, DESCRIPTORS.index("resolution")].min() - 1e-6
+    ranges = {POOLED: _range(described[whole], identities[whole])}
+    for name in np.unique(conditions[whole]):
+        here = whole & (conditions == name)
+        ranges[str(name)] = _range(described[here], identities[here])
     if not features.shape[1]:
-        return Familiarity(low, high, np.zeros(0), np.zeros((0, 0)), math.inf)
+        return Familiarity(ranges, np.zeros(0), np.zeros((0, 0)), math.inf)
     distances = np.empty(len(features))
     for here in people_folds(identities, 5, seed):
         mean, axes = _axes(features[~here])
-        distances[here] = Familiarity(low, high, mean, axes, math.inf).distance(features[here])
+        distances[here] = Familiarity(ranges, mean, axes, math.inf).distance(features[here])
     mean, axes = _axes(features)
-    return Familiarity(low, high, mean, axes, float(np.quantile(distances, 1 - 2 * _EDGE)))
+    return Familiarity(ranges, mean, axes, float(np.quantile(distances, 1 - 2 * _EDGE)))
+
+
+def _range(described: Floats, identities: NDArray[np.str_]) -> Floats:  # (N, 8), (N,) -> (2, 8)
+    """Nearly all of them and a margin; as to the resolution, what `_WITNESSES` people show."""
+    low, high = np.quantile(described, [_EDGE, 1 - _EDGE], axis=0)
+    margin = 0.05 * (high - low)
+    low, high = low - margin, high + margin
+    resolution = DESCRIPTORS.index("resolution")
+    least = np.sort([described[identities == person, resolution].min() for person in np.unique(identities)])
+    low[resolution] = least[:_WITNESSES][-1] - 1e-6
+    return np.stack([low, high])
 
 
 def _axes(features: Floats) -> tuple[Floats, Floats]:

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from detection.detectors.localizer import Localizer
 from detection.evaluation_pictures import heated
 from detection.examine import SUSPICIOUS, Face, smoothed
 from detection.examine_basis import Ensemble
-from detection.examine_views import View
+from detection.examine_views import InnerFace
 from detection.pictures import INK, QUIET, RULE, STYLE, canvas_of, data_address
 
 _FORGED, _REAL = "#a8321b", "#1f5a94"
@@ -29,6 +30,22 @@ def grad_cam(module: nn.Module, images: Tensor) -> np.ndarray | None:  # (B, 3, 
 
     None for a detector without gradients or convolutions.
     """
+    if isinstance(module, InnerFace):
+        part = _class_activation(module.module, module.seen(images))
+        maps = None if part is None else module.spread(part, images.shape[-1])
+    else:
+        maps = _class_activation(module, images)
+    if maps is None:
+        return None
+    found: np.ndarray = (maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12))[:, 0].numpy()
+    return found
+
+
+def _class_activation(module: nn.Module, images: Tensor) -> Tensor | None:  # (B, 3, H, W) -> (B, 1, H, W)
+    windows = module.windows(images) if isinstance(module, Localizer) else None
+    if windows is not None and len(windows.corners) > 1:
+        parts = _class_activation(module, windows.cut(images))
+        return None if parts is None else windows.joined(parts)
     seen: list[Tensor] = []
 
     def note(_: nn.Module, __: Any, output: Tensor) -> None:
@@ -46,12 +63,7 @@ def grad_cam(module: nn.Module, images: Tensor) -> np.ndarray | None:  # (B, 3, 
         for hook in hooks:
             hook.remove()
     maps = F.relu((gradient.mean((-2, -1), keepdim=True) * seen[-1]).sum(1, keepdim=True)).detach()
-    if isinstance(module, View):
-        maps = module.spread(maps, images.shape[-1])[:, 0]
-    else:
-        maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    found: np.ndarray = (maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12)).numpy()
-    return found
+    return F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Explained(dict[str, bytes]):

@@ -20,6 +20,7 @@ CONDITIONS = {
     "clear": "a clear photo",
     "compressed": "a strongly compressed photo",
     "video": "a video",
+    "frames": "a few frames of video",
     "medium": "a photo with a face of medium size",
     "small": "a small face",
 }

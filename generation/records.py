@@ -308,9 +308,12 @@ class Faces:
         return torch.cat([self.expression, self.pose], dim=1)
 
     def select(self, indices: np.ndarray | Tensor | Sequence[int]) -> Faces:
+        """These rows, positions or a mask of bool; consecutive ones share the memory."""
         index = np.asarray(indices)
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-        return Faces(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        consecutive = len(index) > 0 and bool((np.diff(index) == 1).all())
+        rows = slice(int(index[0]), int(index[-1]) + 1) if consecutive else index
+        return Faces(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def where(self, split: str | None = None, label: int | None = None) -> Faces:
         keep = np.ones(len(self), bool)

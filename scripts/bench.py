@@ -162,6 +162,7 @@ def train(
         degrade=Degrade(**asdict(recipe.degrade)),
         self_blended=recipe.self_blended if arm.families else 1.0,
         masks=hasattr(network, "locate"),
+        window=getattr(network, "window", 0),
     )
     if members:
         for own, one in zip(network.members, members, strict=True):  # type: ignore[arg-type]

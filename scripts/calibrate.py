@@ -22,23 +22,31 @@ from torch import nn
 
 from detection.calibration import Given, balanced, figures
 from detection.detectors import load_detector
-from detection.examine import Scored, condition_of, examine, scored
+from detection.examine import SMALLEST, Scored, condition_of, examine, scored
 from detection.examine_basis import Basis, Ensemble, Observed, add_basis, basis_of, basis_of_faces, single_detector
 from detection.examine_container import jpeg_quality
 from detection.examine_looks import Finder, Look, Seen
+from detection.examine_views import inner_square
 from detection.metrics import auroc
 from generation import records
+from generation.faces.alignment import cropped
+from generation.faces.media import Media
 from generation.records import UserError
 from scripts.data import load_labelled_faces
 from scripts.door import configure, entry, progress, say
 from scripts.examine import quoted
 from scripts.examine_faces import FaceSource
+from scripts.examine_footage import LOOK_EVERY as LOOK_AT_CLIPS
+from scripts.examine_footage import footage as talking
 from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, photographs
 
 LOOK_EVERY = 3
 """Frames of the short clips that are looked at: the first, which is whole by itself, and the fourth, which is not."""
 
-SEEN_IN = {"validation": 2, "test": 1}
+WHO = {"synthetic": "synthetic", "london": "of the London Set", "talking": "talking in clips of others"}
+"""Beginning of an identity: who that is."""
+
+SEEN_IN = {"validation": 3, "test": 3}
 """Conditions in which each person of these photographs is looked at."""
 
 
@@ -50,6 +58,7 @@ class CalibrateConfig:
     records: Path | None = None
     size: int = 128
     photographs: PhotographsConfig = field(default_factory=PhotographsConfig)
+    footage: bool = True
     seed: int = 0
     workers: int = 1
 
@@ -68,7 +77,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         basis = basis_of_faces(made.name, made.module, faces, what, settings.seed)
     else:
         basis = basis_on_photographs(
-            names, modules, settings.size, settings.photographs, settings.seed, settings.workers
+            names, modules, settings.size, settings.photographs, settings.footage, settings.seed, settings.workers
         )
     add_basis(path, basis)
     found = dict(basis.calibration.about)
@@ -81,19 +90,25 @@ def basis_on_photographs(
     modules: Sequence[nn.Module],
     size: int,
     config: PhotographsConfig,
+    footage: bool,
     seed: int,
     workers: int = 1,
 ) -> Basis:
-    """On the validation split of the photographs, file by file, as `examine` sees them."""
+    """On the validation split of the photographs, and on footage, file by file, as `examine` sees them."""
     with progress("photographs") as bar:
         where, index = photographs(config, bar, workers)
-    chosen = some_conditions(index, "validation", seed)
-    with FaceSource(LOOK_EVERY) as finder, progress("calibration") as bar:
-        rows = [
-            (item, looks, condition)
-            for item, looks, condition in _observed(where, chosen, finder, modules, size, bar)
-            if looks[0].side >= 64
-        ]
+    sets = [(where, some_conditions(index, "validation", seed), LOOK_EVERY)]
+    if footage:
+        with progress("clips of people talking") as bar:
+            sets.append((*talking(bar, seed), LOOK_AT_CLIPS))
+    rows = []
+    for folder, chosen, every in sets:
+        with FaceSource(every) as finder, progress("calibration") as bar:
+            rows += [
+                (item, looks, condition)
+                for item, looks, condition in _observed(folder, chosen, finder, modules, size, bar)
+                if looks[0].side >= SMALLEST
+            ]
     given = Given(
         np.array([item.label for item, *_ in rows]),
         np.stack([np.mean([look.scores for look in looks], axis=0) for _, looks, _ in rows]),
@@ -103,10 +118,11 @@ def basis_on_photographs(
     described_rows = np.stack([np.median([look.described for look in looks], axis=0) for _, looks, _ in rows])
     features = np.stack([np.mean([look.features for look in looks], axis=0) for _, looks, _ in rows])
     people = len(np.unique(given.identities))
-    real = len({item.identity for item, *_ in rows if item.identity.startswith("london")})
+    kinds = [(kind, len({item.identity for item, *_ in rows if item.identity.startswith(kind)})) for kind in WHO]
+    told = ", ".join(f"{count} {WHO[kind]}" for kind, count in kinds if count)
     what = (
-        f"photographs and short H.264 clips of {people} people ({people - real} synthetic, {real} of the London Set), "
-        "as they are and with their expressions changed by warp and landmark_warp"
+        f"photographs and short H.264 clips of {people} people ({told}), as they are and with their expressions "
+        "changed by warp and landmark_warp"
     )
     return basis_of(Observed(given, described_rows, features), names, size, what, seed)
 
@@ -136,39 +152,51 @@ def _observed(
         looks = [look for look in looks if look.side > 0.7 * largest]  # what else was taken for a face is small
         if looks:
             side = float(np.median([look.side for look in looks]))
-            yield item, looks, condition_of(seen.kind, side, size, jpeg_quality(path))
+            yield item, looks, condition_of(seen.kind, seen.frames, side, jpeg_quality(path))
         bar(done + 1, len(index))
 
 
 def photo_rows(
     where: Path, index: Sequence[Photograph], finder: Finder, size: int, bar: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of records of the photographs' faces; of a clip, its last frame."""
-    for done, item in enumerate(index):
-        bar(done + 1, len(index))
-        looks = [look for look in finder.looks(where / item.file, size, Seen()) if not np.isnan(look.landmarks).any()]
-        if not looks:
-            continue
-        look, mask = looks[-1], None
-        if item.label:
-            whole = np.asarray(Image.open(where / item.mask).convert("L"))
-            mask = _cropped_mask(whole, look, item, size)
-        yield records.row(
-            look.crop,
-            clip=item.source or item.file,
-            frame=look.frame,
-            identity=item.identity,
-            scene=item.condition,
-            expression=np.zeros(52),
-            pose=np.array([*look.pose, 0, 0, 0, 1]),
-            landmarks=look.landmarks,
-            split=item.split,
-            origin=item.origin,
-            seed=0,
-            mask=mask,
-            method=item.method,
-            source=(item.source, look.frame) if item.label else None,
-        )
+    """Rows of records of the inner faces in crops of `size` pixels; of a clip, in its last frame that is looked at. The
+    face of a forgery is where it is in the real photograph."""
+    together: dict[str, list[Photograph]] = {}
+    for item in index:
+        together.setdefault(item.source or item.file, []).append(item)
+    for done, (original, items) in enumerate(together.items()):
+        bar(done + 1, len(together))
+        looks = [look for look in finder.looks(where / original, size, Seen()) if not np.isnan(look.landmarks).any()]
+        looks = [look for look in looks if look.side > 0.7 * max(look.side for look in looks)]
+        for item in items if looks else ():
+            yield _inner_row(where, item, looks[-1], size)
+
+
+def _inner_row(where: Path, item: Photograph, look: Look, size: int) -> dict[str, Any]:
+    top, left, side = inner_square(size)
+    part = np.s_[top : top + side, left : left + side]
+    crop, mask = look.crop, None
+    if item.label:
+        image = next(frame for frame in Media(where / item.file) if frame.index == look.frame).image()
+        crop = cropped(image, look.matrix, size)
+        whole = np.asarray(Image.open(where / item.mask).convert("L"))
+        mask = _cropped_mask(whole, look, item, size)[part]
+    return records.row(
+        crop[part],
+        clip=item.source or item.file,
+        frame=look.frame,
+        identity=item.identity,
+        scene=item.condition,
+        expression=np.zeros(52),
+        pose=np.array([*look.pose, 0, 0, 0, 1]),
+        landmarks=look.landmarks - (left, top),
+        split=item.split,
+        origin=item.origin,
+        seed=0,
+        mask=mask,
+        method=item.method,
+        source=(item.source, look.frame) if item.label else None,
+    )
 
 
 def _cropped_mask(whole: np.ndarray, look: Look, item: Photograph, size: int) -> np.ndarray:
@@ -200,7 +228,7 @@ def tested(ensemble: Ensemble, config: PhotographsConfig) -> dict[str, Any]:
             face = max(faces, key=lambda face: face.side)
             mean = np.array([score for score, _ in face.detectors.values()])
             ratio = float(ensemble.basis.calibration.llr(mean, face.condition)[0])
-            if face.side >= 64:
+            if face.side >= SMALLEST:
                 rows.append((item, face.condition, ratio, face.llr is not None))
     table = {"all": [row for row in rows if row[3]], "outside the calibration set too": rows}
     for name in sorted({row[1] for row in rows}):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,11 @@ INDEX = "photographs.json"
 VISIBLE = 24.0
 """Grey levels by which the 99th percentile of the changed region of a forgery, at 128 px, differs from the source."""
 
-VERSION = 2
+MOST_PEOPLE = 100_000
+"""Synthetic people of a split: their numbers begin at its multiples, so that who is tested does not depend on how many
+are trained on."""
+
+VERSION = 3
 """To be raised with every change of what is written."""
 
 CONDITIONS = {
@@ -62,7 +66,7 @@ class PhotographsConfig:
     each synthetic person; forgeries: of each photo; train_expressions, train_forgeries: the same of people to train on;
     conditions: that each training photo is seen in, drawn (others are seen in all)."""
 
-    train: int = 240
+    train: int = 600
     validation: int = 60
     test: int = 45
     london: bool = True
@@ -94,7 +98,7 @@ class Photograph:
     visible: float
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
     """How a forgery is made."""
 
     name: str
@@ -136,14 +140,14 @@ def _part(folder: Path, number: int) -> Path:
 class _Tools(NamedTuple):
     renderer: Renderer
     follower: Follower
-    settings: dict[str, list[_Setting]]
+    settings: dict[str, list[Setting]]
 
 
 @cache
 def _tools() -> _Tools:
     """What a worker process works with, until it ends."""
     follower = Follower().__enter__()
-    return _Tools(Renderer(SYNTHETIC_SIZE, 4), follower, {split: _settings(split == "test") for split in SPLITS})
+    return _Tools(Renderer(SYNTHETIC_SIZE, 4), follower, {split: ways_to_forge(split == "test") for split in SPLITS})
 
 
 def _write_person(config: PhotographsConfig, folder: Path, place: int, split: str, number: int | str) -> bool:
@@ -154,11 +158,9 @@ def _write_person(config: PhotographsConfig, folder: Path, place: int, split: st
 
 def _people(config: PhotographsConfig) -> Iterator[tuple[str, int | str]]:
     """Splits and numbers of synthetic people, or names of people of the London Set."""
-    first = 0
-    for split in SPLITS:
+    for place, split in enumerate(SPLITS):
         for index in range(getattr(config, split)):
-            yield split, first + index
-        first += getattr(config, split)
+            yield split, place * MOST_PEOPLE + index
     if not config.london:
         return
     names = sorted({path.name.partition("_")[0] for path in _london().glob("*_neutral.jpg")})
@@ -179,7 +181,8 @@ def _london() -> Path:
     return shared / "data" / "london"
 
 
-def _settings(unseen: bool) -> list[_Setting]:
+@cache
+def ways_to_forge(unseen: bool) -> list[Setting]:
     """Reenactors and what they are asked for; `unseen`: those of the test split."""
     everything: tuple[tuple[str, ...], ...] = (("eyes", "brows", "mouth"),)
     seen_bank, other_bank = expression_bank(48, 11), expression_bank(48, 12)
@@ -187,17 +190,17 @@ def _settings(unseen: bool) -> list[_Setting]:
         parts = (*everything, ("mouth",), ("eyes", "mouth"))
         small, large = load_reenactor(shipped("warp_64"))[0], load_reenactor(shipped("warp_128"))[0]
         return [
-            _Setting("warp", Redrawer(large, 128), (1.2, 1.5), parts, other_bank),
-            _Setting("warp", Redrawer(small, 64), (0.8, 1.2), parts, other_bank),
-            _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 256), (0.8, 1.2), parts, other_bank),
+            Setting("warp", Redrawer(large, 128), (1.2, 1.5), parts, other_bank),
+            Setting("warp", Redrawer(small, 64), (0.8, 1.2), parts, other_bank),
+            Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 256), (0.8, 1.2), parts, other_bank),
         ]
     parts = (*everything, *everything, ("mouth", "brows"))
     large = load_reenactor(shipped("warp_128"))[0]
     return [
-        _Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
-        _Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
-        _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 128), (0.7, 1.15), parts, seen_bank),
-        _Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 192), (0.7, 1.15), parts, seen_bank),
+        Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
+        Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
+        Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 128), (0.7, 1.15), parts, seen_bank),
+        Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 192), (0.7, 1.15), parts, seen_bank),
     ]
 
 
@@ -259,7 +262,7 @@ def _photos(
 
 
 def _forged(
-    source: Source, photo: np.ndarray, setting: _Setting, draw: np.random.Generator
+    source: Source, photo: np.ndarray, setting: Setting, draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The forged frame, the mask of what was changed, and how visible the change is."""
     regions = setting.regions[draw.integers(len(setting.regions))]
@@ -296,13 +299,20 @@ def _encoded(image: np.ndarray, codec: str, quality: int, scale: float) -> bytes
         Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     else:
         height, width = (side - _VIDEO_FRAMES - (side - _VIDEO_FRAMES) % 2 for side in image.shape[:2])
-        with av.open(buffer, "w", format="mp4") as out:
-            stream = out.add_stream(
-                "libx264", rate=25, options={"crf": str(quality), "preset": "medium", "threads": "1"}
-            )
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            for shift in range(_VIDEO_FRAMES):
-                frame = np.ascontiguousarray(image[shift // 2 : shift // 2 + height, shift : shift + width])
-                out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            out.mux(stream.encode(None))
+        shifts = range(_VIDEO_FRAMES)
+        return encoded_video(
+            [image[shift // 2 : shift // 2 + height, shift : shift + width] for shift in shifts], quality
+        )
+    return buffer.getvalue()
+
+
+def encoded_video(frames: Sequence[np.ndarray], quality: int) -> bytes:
+    """H.264 in MP4 at a constant rate factor, 25 frames a second; uint8 (H, W, 3), even sides."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": str(quality), "preset": "medium", "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        out.mux(stream.encode(None))
     return buffer.getvalue()

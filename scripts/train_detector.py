@@ -149,8 +149,8 @@ def prepare(settings: TrainDetectorConfig) -> Prepared:
         data: DetectorData = ClipData(real, list(pools.values()), chosen.weights, length=chosen.clip, **given)
     else:
         masks = hasattr(module, "locate") and all(bool(pool.mask.any()) for pool in pools.values())
-        blended = chosen.self_blended
-        data = DetectorData(real, list(pools.values()), chosen.weights, self_blended=blended, masks=masks, **given)
+        given |= {"self_blended": chosen.self_blended, "masks": masks, "window": getattr(module, "window", 0)}
+        data = DetectorData(real, list(pools.values()), chosen.weights, **given)
     where = chosen.folder or f"{chosen.real} with data.forged"
     check_splits(Faces.concatenate([real, *pools.values()]), str(where))
     if len(np.unique(data.held("test").identity)) < 2:

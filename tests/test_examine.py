@@ -37,7 +37,7 @@ from detection.examine_familiarity import DESCRIPTORS, Familiarity, descriptors,
 from detection.examine_looks import Look, Seen
 from detection.examine_pictures import explained, grad_cam
 from detection.examine_report import disagreement, face_json, provenance_words, summary, told
-from detection.examine_views import View, inner_square
+from detection.examine_views import InnerFace, inner_square
 from generation.records import UserError
 
 SIZE = 64
@@ -179,12 +179,13 @@ def test_spans_by_hand() -> None:
         ("photo", 400, 60, "compressed"),
         ("photo", 200, 60, "medium"),
         ("video", 200, None, "video"),
-        ("video", 100, None, "small"),
+        ("video", 100, None, "video"),
         ("photo", 100, 95, "small"),
     ],
 )
 def test_conditions(kind: str, side: float, quality: int | None, condition: str) -> None:
-    assert condition_of(kind, side, 256, quality) == condition
+    assert condition_of(kind, 40, side, quality) == condition
+    assert condition_of("video", 4, side, quality) == "frames"
 
 
 def test_detectors_that_disagree_are_named(ensemble: Ensemble) -> None:
@@ -210,12 +211,20 @@ def test_what_is_usual_is_near_and_the_rest_is_far() -> None:
     generator = np.random.default_rng(2)
     mixing = generator.normal(size=(20, 20))
     features, described = generator.normal(size=(600, 20)) @ mixing, generator.normal(0, 1, (600, len(DESCRIPTORS)))
-    usual = familiarity(described, features, np.repeat([f"p{index}" for index in range(100)], 6))
+    people = np.repeat([f"p{index}" for index in range(100)], 6)
+    conditions = np.where(np.arange(600) < 60, "video", "clear")
+    described[:, 0] = np.where(conditions == "video", 0.9, generator.uniform(0.4, 0.7, 600))
+    described[:6, 0], described[6:18, 0] = 0.1, 0.8  # one person smaller than all, two somewhat
+    usual = familiarity(described, features, people, conditions)
+    assert usual.ranges["video"][0, 0] == pytest.approx(0.8, abs=1e-5)
+    there = np.array([0.6, *np.zeros(7)])
+    assert usual.strange(there, 1.0, "clear") == usual.strange(there, 1.0) == []
+    assert "pixels of the face: 0.60" in usual.strange(there, 1.0, "video")[0]
     unseen = generator.normal(size=(2000, 20)) @ mixing
     assert usual.distance(unseen).mean() == pytest.approx(1, abs=0.1)
     assert (usual.distance(unseen) > usual.limit).mean() < 0.03
     assert (usual.distance(unseen + 12 * mixing[0]) > usual.limit).mean() > 0.95
-    assert usual.strange(np.zeros(8), 1.0) == []
+    assert usual.strange(np.array([0.5, *np.zeros(7)]), 1.0) == []
     assert "pose is unknown" in usual.strange(np.array([*np.zeros(6), np.nan, np.nan]), 1.0)[0]
     again = Familiarity.of(json.loads(json.dumps(usual.plain())))
     np.testing.assert_allclose(again.distance(unseen), usual.distance(unseen), atol=0.02)
@@ -235,21 +244,17 @@ def test_grad_cam_is_that_of_the_paper() -> None:
     assert grad_cam(Brightness(), images) is None
 
 
-def test_views_show_their_part_and_put_maps_back() -> None:
+def test_detectors_of_inner_faces_see_them_and_put_maps_back() -> None:
     crops = torch.rand(2, 3, 256, 256)
     top, left, side = inner_square(256)
-    inner = View(Brightness(), "inner", side)
+    inner = InnerFace(Brightness())
     torch.testing.assert_close(inner.seen(crops), crops[..., top : top + side, left : left + side])
     spread = inner.spread(torch.ones(2, 1, 9, 9), 256)
     assert spread.sum() == 2 * side**2 and spread[0, 0, top, left] == 1 and spread[0, 0, top - 1, left] == 0
-    whole = View(Brightness(), "whole", 128)
-    torch.testing.assert_close(whole.seen(crops), nn.functional.avg_pool2d(crops, 2))
-    located = View(build_detector("localizer", {"widths": [4, 6]}).eval(), "whole", 128)
-    assert located.locate(crops).heat.shape == (2, 1, 256, 256) and not hasattr(whole, "locate")
-    seldom = View(build_detector("localizer", {"widths": [4, 6]}).eval(), "inner", side).locate(crops).heat
-    assert (seldom[:, 0, top - 1, :] < -10).all() and (seldom[:, 0, top, left] > -10).all()
-    with pytest.raises(UserError, match="must be whole or inner"):
-        View(Brightness(), "upper", 128)
+    assert not hasattr(inner, "locate")
+    heat = InnerFace(build_detector("localizer", {"widths": [4, 6]}).eval()).locate(crops).heat
+    assert heat.shape == (2, 1, 256, 256)
+    assert (heat[:, 0, top - 1, :] < -10).all() and (heat[:, 0, top, left] > -10).all()
 
 
 @pytest.mark.parametrize(

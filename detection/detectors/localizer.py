@@ -5,15 +5,18 @@ each forgery as second target, as multi-task detectors of forgeries are (Nguyen 
 The log-odds of the picture see the features at the lowest resolution and the heat map's mean and peak.
 
 Normalisation: images in [0, 1]; residuals as in `frequency`. Input: any size of at least 8. The heat map is made at
-half of it and enlarged.
+half of it and enlarged. A picture larger than `window` is seen through windows, as large as those that it
+was trained on; its log-odds are their mean.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,10 +28,12 @@ from generation.records import UserError
 
 @dataclass(frozen=True)
 class LocalizerOptions:
-    """truncation: as in `frequency`; widths: channels at 1/2, 1/4, 1/8 ... of the input's size."""
+    """truncation: as in `frequency`; widths: channels at 1/2, 1/4, 1/8 ... of the input's size; window: pixels a side
+    of what is seen at once, 0 for the whole picture."""
 
     truncation: float = 0.03
     widths: tuple[int, ...] = (24, 32, 48)
+    window: int = 0
 
 
 class Located(NamedTuple):
@@ -40,6 +45,39 @@ class Located(NamedTuple):
     heat: Tensor
 
 
+class Windows(NamedTuple):
+    """corners: top and left of each window of `size` pixels that together cover a picture of `height` by `width`."""
+
+    corners: list[tuple[int, int]]
+    size: int
+    height: int
+    width: int
+
+    @staticmethod
+    def over(height: int, width: int, size: int) -> Windows:
+        """As few as cover the picture, evenly spread; one as large as it is where it is no larger or `size` is 0."""
+        if not size or max(height, width) <= size:
+            return Windows([(0, 0)], max(height, width), height, width)
+        tops, lefts = (
+            np.linspace(0, max(0, side - size), max(1, math.ceil(side / size))).round() for side in (height, width)
+        )
+        return Windows([(int(top), int(left)) for top in tops for left in lefts], size, height, width)
+
+    def cut(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (W * B, C, size, size), window by window
+        size = self.size
+        return torch.cat([images[..., top : top + size, left : left + size] for top, left in self.corners])
+
+    def joined(self, maps: Tensor) -> Tensor:  # (W * B, C, size, size) -> (B, C, H, W)
+        """What `cut` took apart; where windows overlap, their mean."""
+        parts = maps.chunk(len(self.corners))
+        whole, count = (parts[0].new_zeros(*parts[0].shape[:2], self.height, self.width) for _ in range(2))
+        for (top, left), part in zip(self.corners, parts, strict=True):
+            here = np.s_[..., top : top + self.size, left : left + self.size]
+            whole[here] += part
+            count[here] += 1
+        return whole / count
+
+
 class Localizer(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged; `locate` gives the heat map too."""
 
@@ -48,6 +86,9 @@ class Localizer(nn.Module):
         widths = options.widths
         if len(widths) < 2 or min(widths) < 1:
             raise UserError(f"detector.options.widths={list(widths)}: two or more numbers of channels are needed")
+        if options.window < 0:
+            raise UserError(f"detector.options.window={options.window}: must be 0 (the whole picture) or more")
+        self.window = options.window
         self.residuals = Residuals(options.truncation)
         self.stem = convolution(self.residuals.channels + 12, widths[0])
         self.down = nn.ModuleList([Block(inputs, outputs) for inputs, outputs in pairwise(widths)])
@@ -56,6 +97,18 @@ class Localizer(nn.Module):
         self.head = nn.Linear(2 * widths[-1] + 2, 1)
 
     def locate(self, images: Tensor) -> Located:
+        windows = self.windows(images)
+        if len(windows.corners) == 1:
+            return self._seen(images)
+        located = self._seen(windows.cut(images))
+        logit = located.logit.view(len(windows.corners), -1).mean(0)
+        return Located(logit, windows.joined(located.heat))
+
+    def windows(self, images: Tensor) -> Windows:
+        """What images of this size are seen through."""
+        return Windows.over(images.shape[-2], images.shape[-1], self.window)
+
+    def _seen(self, images: Tensor) -> Located:
         height, width = images.shape[-2:]
         unit = 2 ** (len(self.down) + 1)
         images = F.pad(images, (0, -width % unit, 0, -height % unit), mode="replicate")

@@ -77,13 +77,18 @@ class Square:
 
         The same picture as `face_crop`'s to within rounding, several times faster.
         """
-        samples = max(1, int(np.ceil(self.side / size)))
-        matrix = self.matrix(size * samples)
-        matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5  # OpenCV has pixel centres at integers
-        fine = cv2.warpAffine(
-            image, matrix, (size * samples, size * samples), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        return fine if samples == 1 else cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+        return cropped(image, self.matrix(size), size)
+
+
+def cropped(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The crop of `Square.crop` whose points `matrix` (2, 3) makes of those of the frame."""
+    samples = max(1, int(np.ceil(1 / np.linalg.norm(matrix[:, 0]) - 1e-9)))
+    fine_matrix = samples * matrix
+    fine_matrix[:, 2] += fine_matrix[:, :2].sum(1) / 2 - 0.5  # OpenCV has pixel centres at integers
+    fine = cv2.warpAffine(
+        image, fine_matrix, (size * samples, size * samples), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return fine if samples == 1 else cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def moved(reading: Reading, old: Square, old_size: int, new: Square, new_size: int) -> Reading:
