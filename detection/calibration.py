@@ -25,7 +25,10 @@ from generation.records import UserError
 POOLED = ""
 """The condition that stands for all together."""
 
-FEWEST = 15
+FEWEST = 20
+"""People on whom a detector by itself is calibrated."""
+
+FEWEST_OF_CONDITION = 15
 """People that a condition needs for a calibration of its own; it takes part in the pooled one whatever their number."""
 
 RIDGE = 1e-3
@@ -234,8 +237,9 @@ class Calibration:
 def calibrate(given: Given, resamples: int = 200, seed: int = 0, folds: int = 5) -> Calibration:
     """Fit on validation people, all of `given`.
 
-    A condition with at least `FEWEST` people gets a slope and an offset of its own on the pooled LLR. Limits, the least
-    LLR that is told, and the figures in `about` come from `folds` folds of people, each judged by the others.
+    A condition with at least `FEWEST_OF_CONDITION` people gets a slope and an offset of its own on the pooled LLR.
+    Limits, the least LLR that is told, and the figures in `about` come from `folds` folds of people, each judged by the
+    others.
     """
     crossed = cross_fitted(given, folds, seed)
     low, high = limits(given.labels, crossed, given.identities)
@@ -287,7 +291,7 @@ def _fit(given: Given, weights: Floats | None, wanted: Sequence[str] | None = No
 
 
 def _enough(given: Given) -> bool:
-    return all(len(np.unique(given.identities[given.labels == label])) >= FEWEST for label in (0, 1))
+    return all(len(np.unique(given.identities[given.labels == label])) >= FEWEST_OF_CONDITION for label in (0, 1))
 
 
 def cross_fitted(given: Given, folds: int = 5, seed: int = 0) -> Floats:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ from scripts.door import configure, entry, progress, say
 from scripts.examine import quoted
 from scripts.examine_faces import FaceSource
 from scripts.examine_footage import LOOK_EVERY as LOOK_AT_CLIPS
-from scripts.examine_footage import footage as talking
+from scripts.examine_footage import talking_clips
 from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, photographs
 
 LOOK_EVERY = 3
@@ -45,6 +45,8 @@ LOOK_EVERY = 3
 
 WHO = {"synthetic": "synthetic", "london": "of the London Set", "talking": "talking in clips of others"}
 """Beginning of an identity: who that is."""
+
+_Sized = TypeVar("_Sized", Look, Scored)
 
 SEEN_IN = {"validation": 3, "test": 3}
 """Conditions in which each person of these photographs is looked at."""
@@ -100,7 +102,7 @@ def basis_on_photographs(
     sets = [(where, some_conditions(index, "validation", seed), LOOK_EVERY)]
     if footage:
         with progress("clips of people talking") as bar:
-            sets.append((*talking(bar, seed), LOOK_AT_CLIPS))
+            sets.append((*talking_clips(bar, seed), LOOK_AT_CLIPS))
     rows = []
     for folder, chosen, every in sets:
         with FaceSource(every) as finder, progress("calibration") as bar:
@@ -148,12 +150,17 @@ def _observed(
     for done, item in enumerate(index):
         seen, path = Seen(), where / item.file
         looks = [one for _, one in scored(finder.looks(path, size, seen), modules)]
-        largest = max((look.side for look in looks), default=0.0)
-        looks = [look for look in looks if look.side > 0.7 * largest]  # what else was taken for a face is small
+        looks = _of_largest(looks)
         if looks:
             side = float(np.median([look.side for look in looks]))
             yield item, looks, condition_of(seen.kind, seen.frames, side, jpeg_quality(path))
         bar(done + 1, len(index))
+
+
+def _of_largest(looks: Sequence[_Sized]) -> list[_Sized]:
+    """Those of the face that a photograph is of: what else was taken for one is small."""
+    largest = max((look.side for look in looks), default=0.0)
+    return [look for look in looks if look.side > 0.7 * largest]
 
 
 def photo_rows(
@@ -167,7 +174,7 @@ def photo_rows(
     for done, (original, items) in enumerate(together.items()):
         bar(done + 1, len(together))
         looks = [look for look in finder.looks(where / original, size, Seen()) if not np.isnan(look.landmarks).any()]
-        looks = [look for look in looks if look.side > 0.7 * max(look.side for look in looks)]
+        looks = _of_largest(looks)
         for item in items if looks else ():
             yield _inner_row(where, item, looks[-1], size)
 

@@ -39,21 +39,24 @@ _FORGERIES = 2
 _VERSION = 1
 
 
-def footage(progress: Callable[[int, int], None] | None = None, seed: int = 0) -> tuple[Path, list[Photograph]]:
+def talking_clips(progress: Callable[[int, int], None] | None = None, seed: int = 0) -> tuple[Path, list[Photograph]]:
     """The folder of the files, from the cache where they were made before, and what each of them is, all of the
-    validation split. Raises `UserError` where there are no clips."""
+    validation split. What was begun goes on behind the last whole clip. Raises `UserError` where there are no clips."""
     clips = _clips()
     what = json.dumps([[path.name for path in clips], seed, _VERSION])
     folder = cache_folder() / "talking" / hashlib.sha256(what.encode()).hexdigest()[:12]
     if not (folder / INDEX).is_file():
-        found = []
+        parts = [folder / "clips" / f"{path.stem}.json" for path in clips]
         with Follower() as follower:
             originals = [_original(path, folder) for path in clips]
-            for number, original in enumerate(originals):
-                driver = originals[(number + 1) % len(originals)]
-                found += [asdict(item) for item in _of_clip(number, original, driver, follower, folder, seed)]
+            for number, (original, part) in enumerate(zip(originals, parts, strict=True)):
+                if not part.is_file():
+                    driver = originals[(number + 1) % len(originals)]
+                    made = [asdict(item) for item in _of_clip(number, original, driver, follower, folder, seed)]
+                    write_beside(part, json.dumps(made).encode())
                 if progress:
                     progress(number + 1, len(clips))
+        found = [item for part in parts for item in json.loads(part.read_bytes())]
         write_beside(folder / INDEX, json.dumps(found).encode())
     return folder, [Photograph(**item) for item in json.loads((folder / INDEX).read_bytes())]
 
@@ -93,10 +96,10 @@ def _of_clip(
     quality = _QUALITY[number % len(_QUALITY)]
     identity, condition = f"talking-{original.stem}", f"h264_{quality}"
     made, ways = [("", 0.0, frames)], ways_to_forge(unseen=False)
+    expressions = media_driver(driver, follower, "replace")
     for _ in range(_FORGERIES):
         setting = ways[draw.integers(len(ways))]
         edit = EditConfig("replace", float(draw.uniform(*setting.strengths)))
-        expressions = media_driver(driver, follower, "replace")
         new = [one.image for one in edited(source, [person], expressions, edit, setting.redrawer)]
         visible = max(visible_change(before, after, person.side) for before, after in zip(frames, new, strict=True))
         if visible >= VISIBLE:

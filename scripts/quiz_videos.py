@@ -72,10 +72,14 @@ def given_videos(folder: Path, most: int) -> list[Given]:
     if left:
         say(f"videos: {count} real and {count} forged ones are used; left out: {', '.join(left)}")
     return [
-        Given(kind, path, next(iter((folder / _SOURCES).glob(f"{glob.escape(path.stem)}.*")), None) if forged else None)
-        for (kind, paths), forged in zip(found.items(), (False, True), strict=True)
+        Given(kind, path, _source_of(folder, path) if kind == "given_forged" else None)
+        for kind, paths in found.items()
         for path in paths[:count]
     ]
+
+
+def _source_of(folder: Path, forged: Path) -> Path | None:
+    return next(iter(sorted((folder / _SOURCES).glob(f"{glob.escape(forged.stem)}.*"))), None)
 
 
 def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callable[[Path], float | None]) -> Item:
@@ -94,11 +98,9 @@ def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callab
         try:
             sound = transcode(video.path, shown, seconds, statement)
             marks = read_marks(video.path)
-            told: dict[str, Any] = (
-                {} if video.source is None else _compared(video.source, video.path, seconds, statement)
-            )
         except (MediaError, av.FFmpegError) as error:
             raise UserError(f"{video.path}: {error}; take it out of the folder") from error
+        told = {} if video.source is None else _compared(video.source, video.path, seconds, statement)
         return Item(
             f"{video.path.name} {digest(video.path)}",
             video.kind,
@@ -115,15 +117,18 @@ def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callab
 def _compared(source: Path, forged: Path, seconds: float, statement: Statement | None) -> dict[str, Any]:
     """Both at the moment of the greatest change, and the change. Raises `UserError` where they do not fit."""
     greatest, pair = -1.0, None
-    for before, after in zip(File(source), File(forged), strict=False):
-        if after.seconds >= seconds:
-            break
-        frames = _reduced(before.image()), _reduced(after.image())
-        if frames[0].shape != frames[1].shape:
-            raise UserError(f"{source}: its frames have another size than those of {forged}, which is made of it")
-        change = float(np.abs(frames[0].astype(np.float32) - frames[1]).mean())
-        if change > greatest:
-            greatest, pair = change, frames
+    try:
+        for before, after in zip(File(source), File(forged), strict=False):
+            if after.seconds >= seconds:
+                break
+            frames = _reduced(before.image()), _reduced(after.image())
+            if frames[0].shape != frames[1].shape:
+                raise UserError(f"{source}: its frames have another size than those of {forged}, which is made of it")
+            change = float(np.abs(frames[0].astype(np.float32) - frames[1]).mean())
+            if change > greatest:
+                greatest, pair = change, frames
+    except (MediaError, av.FFmpegError) as error:
+        raise UserError(f"{source}: {error}; take it out of the folder") from error
     if pair is None:
         raise UserError(f"{source}: holds no frame; take it out of the folder")
     return {"before": still(pair[0])[0], "after": still(pair[1], statement)[0], "change": heat(*pair)}

@@ -22,7 +22,7 @@ def test_clips_are_forged_with_expressions_of_others_and_encoded_alike(
     monkeypatch.setattr(examine_footage, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(examine_footage, "_clips", lambda: clips)
     monkeypatch.setattr(examine_footage, "FRAMES", 6)
-    folder, index = examine_footage.footage()
+    folder, index = examine_footage.talking_clips()
     real = {item.file: item for item in index if not item.label}
     forged = [item for item in index if item.label]
     assert [item.identity for item in real.values()] == ["talking-d0", "talking-s29"] and forged
@@ -33,11 +33,14 @@ def test_clips_are_forged_with_expressions_of_others_and_encoded_alike(
         before, after = ([frame.image() for frame in Media(folder / file)] for file in (source.file, item.file))
         assert len(before) == len(after) == 6 and before[0].shape == after[0].shape
         assert np.mean([np.abs(a.astype(int) - b).max() for a, b in zip(before, after, strict=True)]) > 40
+    (folder / INDEX).unlink()
+    (folder / "clips" / "d0.json").unlink()
+    assert examine_footage.talking_clips() == (folder, index)  # as after a stop: the clip that is missing is made again
     written = (folder / INDEX).stat().st_mtime_ns
-    assert examine_footage.footage() == (folder, index) and (folder / INDEX).stat().st_mtime_ns == written
+    assert examine_footage.talking_clips() == (folder, index) and (folder / INDEX).stat().st_mtime_ns == written
 
 
 def test_without_clips_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examine_footage, "shared_folder", lambda: tmp_path)
     with pytest.raises(UserError, match="footage=true: needs data/talking in VICIOUS_CYCLE_SHARED; or footage=false"):
-        examine_footage.footage()
+        examine_footage.talking_clips()

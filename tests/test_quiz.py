@@ -211,7 +211,8 @@ def test_a_forged_video_is_compared_with_what_it_was_made_of(tmp_path: Path) -> 
         write_video(tmp_path / "forged" / f"{number}.mp4", changed, tone=440)
     write_video(tmp_path / "source" / "0.mp4", frames, tone=440)
     write_video(tmp_path / "source" / "1.mp4", frames[:, :32], tone=440)
-    with_source, wrong, without = given_videos(tmp_path, most=3)[3:]
+    (tmp_path / "source" / "2.mp4").write_bytes(b"no video")
+    with_source, wrong, damaged = given_videos(tmp_path, most=3)[3:]
     item = make_given(with_source, 1.0, ORIGIN, lambda path: None)
     assert item.before and item.after and item.change
     before, after = (np.asarray(Image.open(io.BytesIO(one.content))).astype(int) for one in (item.before, item.after))
@@ -219,7 +220,11 @@ def test_a_forged_video_is_compared_with_what_it_was_made_of(tmp_path: Path) -> 
     assert np.asarray(Image.open(io.BytesIO(item.change.content)).convert("RGBA"))[30, 40, 3] > 200
     with pytest.raises(UserError, match=r"1\.mp4: its frames have another size"):
         make_given(wrong, 1.0, ORIGIN, lambda path: None)
-    assert make_given(without, 1.0, ORIGIN, lambda path: None).change is None
+    with pytest.raises(UserError, match=r"source.2\.mp4: .*; take it out of the folder"):
+        make_given(damaged, 1.0, ORIGIN, lambda path: None)
+    (tmp_path / "source" / "2.mp4").unlink()
+    without = given_videos(tmp_path, most=3)[5]
+    assert without.source is None and make_given(without, 1.0, ORIGIN, lambda path: None).change is None
 
 
 def test_what_cannot_be_meant_is_refused_in_one_line(faces: Faces, tmp_path: Path) -> None:

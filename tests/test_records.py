@@ -12,9 +12,10 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from generation import records
-from generation.records import UserError, Writer, load, read, write
+from generation.records import Faces, UserError, Writer, load, read, write
 
 
 def some_rows(count: int, size: int = 16) -> Iterator[dict[str, Any]]:
@@ -170,3 +171,12 @@ def test_the_info_names_the_shards_and_what_made_them(tmp_path: Path) -> None:
     info = json.loads((tmp_path / records.INFO).read_bytes())
     assert info["shards"] == ["shard-00000.parquet"] and info["rows"] == [3]
     assert records.finished(tmp_path, {"seed": 5}) and not records.finished(tmp_path, {"seed": 6})
+
+
+def test_selected_rows_share_memory_where_they_are_consecutive(faces: Faces) -> None:
+    consecutive, apart = faces.select(np.arange(2, 6)), faces.select([2, 4, 3])
+    assert consecutive.image.data_ptr() == faces.image[2:].data_ptr()
+    assert torch.equal(apart.image, faces.image[[2, 4, 3]]) and list(apart.clip) == list(faces.clip[[2, 4, 3]])
+    chosen = np.arange(len(faces)) % 3 == 1
+    assert torch.equal(faces.select(chosen).landmarks, faces.landmarks[torch.from_numpy(chosen)])
+    assert len(faces.select(np.zeros(len(faces), bool))) == len(faces.select([])) == 0

@@ -5,8 +5,8 @@ each forgery as second target, as multi-task detectors of forgeries are (Nguyen 
 The log-odds of the picture see the features at the lowest resolution and the heat map's mean and peak.
 
 Normalisation: images in [0, 1]; residuals as in `frequency`. Input: any size of at least 8. The heat map is made at
-half of it and enlarged. A picture larger than `window` is seen through windows, as large as those that it
-was trained on; its log-odds are their mean.
+half of it and enlarged. A picture larger than `window` is seen through windows, as large as those that it was trained
+on; its log-odds are their mean.
 """
 
 from __future__ import annotations
