@@ -110,6 +110,8 @@ class DetectorTrainer(pl.LightningModule):
 
     Where batches hold masks and the network has a `locate` (see `detectors.localizer`), the cross-entropy of its heat
     map is added, as much as the logistic loss. What `adversarial` draws depends on the number of the step alone.
+
+    compiled: train through `torch.compile`; what is validated, attacked and saved is the network itself
     """
 
     def __init__(
@@ -119,11 +121,13 @@ class DetectorTrainer(pl.LightningModule):
         learning_rate: float,
         weight_decay: float = 1e-2,
         adversarial: AdversarialOptions | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.total_steps, self.learning_rate, self.weight_decay = total_steps, learning_rate, weight_decay
         self.adversarial = adversarial or AdversarialOptions()
+        self._loss = torch.compile(self.loss) if compiled else self.loss
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def loss(self, batch: Batch) -> Tensor:
@@ -138,7 +142,7 @@ class DetectorTrainer(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         if batch.image.ndim == 4:
             batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-        loss = self.loss(with_adversarial(self.network, batch, self.adversarial, self.global_step))
+        loss = self._loss(with_adversarial(self.network, batch, self.adversarial, self.global_step))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
         return loss
 

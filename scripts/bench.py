@@ -27,7 +27,7 @@ from generation.reenactors import shipped
 from scripts.console import say
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig
 from scripts.train_detector import DegradeConfig
-from scripts.trainer import TrainerConfig, fit
+from scripts.trainer import TrainerConfig, check_compiler, fit
 
 Protocol = Literal["each", "leave_one_out", "all", "none"]
 
@@ -55,7 +55,8 @@ class ForgeConfig:
 @dataclass(frozen=True)
 class Recipe:
     """detector: its family; self_blended: share of the forged half that is self-blended real faces; combines: names of
-    recipes whose detectors, trained under the same protocol or on none, answer as one here, and nothing is trained."""
+    recipes whose detectors, trained under the same protocol or on none, answer as one here, and nothing is trained;
+    compile: train through `torch.compile`, which needs a C++ compiler."""
 
     detector: str = "frequency"
     options: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Recipe:
     batch: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
+    compile: bool = False
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
     adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
@@ -140,8 +142,12 @@ def train(
     trainer: TrainerConfig,
     seed: int,
     folder: Path,
+    shares: Mapping[str, float] | None = None,
 ) -> Detector:
-    """The detector of an arm, with threshold and temperature from validation people; from the folder if it is there."""
+    """The detector of an arm, with threshold and temperature from validation people; from the folder if it is there.
+
+    shares: how often each family is drawn from; None: equally often
+    """
     path = folder / f"{arm.name}.safetensors"
     if path.is_file():
         return load_detector(path)
@@ -149,13 +155,15 @@ def train(
     name, options, members = recipe.detector, recipe.options, []
     if recipe.combines:
         members = [
-            train(_member(arm, one, recipes), recipes, real, forged, trainer, seed, folder) for one in recipe.combines
+            train(_member(arm, one, recipes), recipes, real, forged, trainer, seed, folder, shares)
+            for one in recipe.combines
         ]
         name, options = "combined", {"members": [_as_member(one) for one in members]}
     network = build_detector(name, options, seed)
     data = DetectorData(
         real,
         [forged[family] for family in arm.families],
+        None if shares is None else [shares[family] for family in arm.families],
         batch=recipe.batch,
         steps_per_epoch=max(1, recipe.steps // 5),
         seed=seed,
@@ -169,9 +177,13 @@ def train(
             own.load_state_dict(one.module.state_dict())
         cost = {key: sum(one.meta[key] for one in members) for key in ("images", "seconds")}
     else:
+        if recipe.compile:
+            check_compiler(f"the recipe {arm.recipe}: compile")
         say(f"train {arm.name} ...")
         start = time.perf_counter()
-        module = DetectorTrainer(network, recipe.steps, recipe.learning_rate, recipe.weight_decay, recipe.adversarial)
+        module = DetectorTrainer(
+            network, recipe.steps, recipe.learning_rate, recipe.weight_decay, recipe.adversarial, recipe.compile
+        )
         fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, data.steps_per_epoch))
         cost = {"images": recipe.steps * recipe.batch, "seconds": round(time.perf_counter() - start, 1)}
     held = data.held("validation")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +25,7 @@ from generation.reenactors import build_reenactor, load_reenactor, save_reenacto
 from generation.search import Oracle, SearchOptions, evade
 from generation.training import LossWeights, ReenactorTrainer
 from scripts.console import progress, say
-from scripts.trainer import TrainerConfig, fit
+from scripts.trainer import TrainerConfig, check_compiler, fit
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,8 @@ class GeneratorConfig:
         for name, weight in asdict(self.weights).items():
             if not weight >= 0:
                 raise UserError(f"generator.weights.{name}={weight}: must be 0 or more")
-        compiler = os.environ.get("CXX", "g++")
-        if self.compile and shutil.which(compiler) is None:
-            raise UserError(f"generator.compile=true: needs the compiler {compiler}, which is not there; install it")
+        if self.compile:
+            check_compiler("generator.compile")
         if self.judged < 0:
             raise UserError(f"generator.judged={self.judged}: must be 0 (no expression is judged) or more")
 

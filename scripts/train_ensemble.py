@@ -34,6 +34,7 @@ class TrainEnsembleConfig:
 
     members: dict[str, Recipe] = field(default_factory=dict)
     size: int = 512
+    london_share: float = 0.33
     photographs: PhotographsConfig = field(default_factory=PhotographsConfig)
     footage: bool = True
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -50,11 +51,12 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(TrainEnsembleConfig, config)
     with progress("photographs") as bar:
         where, index = photographs(settings.photographs, bar, settings.workers)
-    real, forged = _faces(where, index, settings.size)
-    pools, made = {"photographs": forged}, {}
+    real, pools = _faces(where, index, settings.size)
+    shares = {place: settings.london_share if place == "london" else 1 - settings.london_share for place in pools}
+    made = {}
     for name, recipe in settings.members.items():
         arm = Arm(name, name, () if recipe.protocols == ("none",) else tuple(pools))
-        one = train(arm, settings.members, real, pools, settings.trainer, settings.seed, folder / "training")
+        one = train(arm, settings.members, real, pools, settings.trainer, settings.seed, folder / "training", shares)
         save_detector(folder / "members" / name, one.module, one.name, one.options, one.meta)
         made[name] = one
     names = tuple(made)
@@ -79,17 +81,21 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _faces(where: Path, index: list[Photograph], size: int) -> tuple[Faces, Faces]:
-    """Inner faces of the photographs, real and forged, kept as records beside them. Those of validation, some and in
-    one condition, only choose checkpoints."""
+def _faces(where: Path, index: list[Photograph], size: int) -> tuple[Faces, dict[str, Faces]]:
+    """Inner faces of the photographs, kept as records beside them: the real ones, and the forged ones by where their
+    people are from. Those of validation, some and in one condition, only choose checkpoints."""
     folder = where / f"inner-faces-{size}"
     if not finished(folder):
         with FaceSource(LOOK_EVERY) as finder, progress("faces of photographs") as bar:
             write(folder, photo_rows(where, [item for item in index if _trained_on(item)], finder, size, bar))
     faces = load(folder)
     split = np.array([SPLITS.index(name) for name in faces.split])
-    faces = faces.select(np.lexsort((split, faces.label)))  # so that what is taken together shares its memory
-    return faces.where(label=0), faces.where(label=1)
+    forged = faces.label.numpy() == 1
+    place = np.where(forged, [name.partition("-")[0] for name in faces.identity], "")
+    order = np.lexsort((split, place, forged))  # so that what is taken together shares its memory
+    faces, place = faces.select(order), place[order]
+    pools = {name: faces.select(place == name) for name in sorted(set(place)) if name}
+    return faces.where(label=0), pools
 
 
 def _trained_on(item: Photograph) -> bool:

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import warnings
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ QUIET_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
 )
 """What Lightning says on every start, and one deprecation in it."""
+
+
+def check_compiler(key: str) -> None:
+    """Raises `UserError`, in which `key` asks for it, where `torch.compile` would find no compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise UserError(f"{key}=true: needs the compiler {compiler}, which is not there; install it")
 
 
 @dataclass(frozen=True)

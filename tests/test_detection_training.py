@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from detection.data import Batch, DetectorData
 from detection.degradations import Degrade
 from detection.detectors import DETECTORS, build_detector, load_detector
+from detection.detectors.localizer import Located
 from detection.training import DetectorTrainer, choose_threshold, learning_rate_factor, score
 from generation.records import Faces, UserError, load, row, write
 from scripts.trainer import TrainerConfig, fit
@@ -293,6 +295,45 @@ def test_a_stopped_training_ends_with_the_same_weights(
     torch.manual_seed(77)
     again = _trained(name, real, forged, tmp_path / "stopped", **settings).state_dict()
     assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+class OneLayer(nn.Module):
+    """The least that says where and whether: compiling a real detector takes half a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heat = nn.Conv2d(3, 1, 1)
+
+    def locate(self, images: Tensor) -> Located:
+        heat = self.heat(images)
+        return Located(heat.flatten(1).mean(1), heat)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.locate(images).logit
+
+
+def test_compiled_training_is_the_same_training(
+    real: Faces, forged: list[Faces], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is missing")
+    monkeypatch.setattr(DetectorTrainer, "log", lambda *given, **more: None)
+    monkeypatch.setattr(DetectorTrainer, "global_step", 0)
+    batch = _data(real, forged, masks=True).drawing(0)
+    network, found, graphs = OneLayer(), [], torch._dynamo.utils.counters["stats"]
+    for compiled in (False, True):
+        before = graphs["unique_graphs"]
+        module = DetectorTrainer(network, 9, 1e-3, compiled=compiled)
+        assert module.state_dict().keys() == {"network.heat.weight", "network.heat.bias"}
+        network.zero_grad()
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        assert network.heat.weight.grad is not None
+        found.append((loss.detach(), network.heat.weight.grad.clone()))
+        assert (graphs["unique_graphs"] > before) == compiled
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def _command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

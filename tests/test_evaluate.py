@@ -27,7 +27,7 @@ from detection.training import choose_threshold, score
 from generation.faces.people import FacesConfig
 from generation.pairs import Pairs
 from generation.records import Faces, UserError, row, write
-from scripts.bench import Recipe, arms, train
+from scripts.bench import Arm, Recipe, arms, train
 from scripts.evaluate import leave_one_out
 from scripts.groups import groups_of
 from scripts.trainer import TrainerConfig
@@ -330,6 +330,32 @@ def test_a_recipe_that_combines_trains_its_members_once_and_answers_with_their_m
     with pytest.raises(UserError, match=r"recipes\.both\.combines: nobody is none of the recipes.*seen, blended"):
         train(arms(recipes, ("a", "b"))[-1], {**recipes, "both": Recipe(combines=("nobody",))}, real, forged,
               trainer, 0, tmp_path / "other")  # fmt: skip
+
+
+def test_families_are_drawn_by_their_shares(labelled: Faces, tmp_path: Path) -> None:
+    """In one step, after which nothing is left to choose, a family without a share teaches nothing."""
+    real, forged = labelled.where(label=0), labelled.where(label=1)
+    families = {"a": forged, "b": replace(forged, image=255 - forged.image)}
+    trainer = TrainerConfig(accelerator="cpu", progress=False)
+
+    def weights(name: str, arm: Arm, shares: dict[str, float] | None) -> list[Tensor]:
+        made = train(arm, {"one": Recipe(steps=1, batch=8)}, real, families, trainer, 0, tmp_path / name, shares)
+        return [*made.module.parameters()]
+
+    both, alone = Arm("one", "one", ("a", "b")), Arm("one", "one", ("a",))
+    expected = weights("alone", alone, None)
+    assert all(map(torch.equal, weights("shares", both, {"a": 3.0, "b": 0.0}), expected))
+    assert not all(map(torch.equal, weights("alike", both, None), expected))
+
+
+def test_a_recipe_to_be_compiled_needs_a_compiler(
+    labelled: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    real, forged = labelled.where(label=0), {"a": labelled.where(label=1)}
+    with pytest.raises(UserError, match=r"recipe quick: compile=true: needs the compiler no-such-compiler"):
+        train(Arm("quick", "quick", ("a",)), {"quick": Recipe(compile=True)}, real, forged, TrainerConfig(), 0,
+              tmp_path)  # fmt: skip
 
 
 def a_page(scores: pd.DataFrame) -> Evaluation:

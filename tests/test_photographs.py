@@ -12,10 +12,12 @@ from PIL import Image
 from real_media import shared
 
 from detection.examine_views import inner_square
+from generation.records import row, write
 from scripts import examine_photos
 from scripts.calibrate import LOOK_EVERY, photo_rows
 from scripts.examine_faces import FaceSource
 from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs
+from scripts.train_ensemble import _faces
 
 CONFIG = PhotographsConfig(
     train=1, validation=1, test=0, london=False, expressions=1, train_expressions=2, conditions=1
@@ -45,6 +47,34 @@ def test_rows_show_the_inner_face_where_it_was_changed(tmp_path: Path) -> None:
         inside.append(changed[mask > 250].mean())
         outside.append(changed[mask == 0].mean())
     assert np.mean(inside) > 2.5 * np.mean(outside)
+
+
+def test_an_ensemble_is_trained_on_synthetic_people_and_on_those_of_london_apart(tmp_path: Path) -> None:
+    """Pools of forgeries by where people are from, all splits of them, in memory that is shared with what was read."""
+    rows = [
+        row(
+            np.full((16, 16, 3), shade, np.uint8), clip=f"{name}-{kind}", frame=0, identity=name, scene="jpeg_85",
+            expression=np.zeros(52), pose=np.zeros(6), landmarks=np.zeros((68, 2)), split=split, origin="invented",
+            seed=0, **({"mask": np.full((16, 16), 255, np.uint8), "method": "warp"} if kind else {}),
+        )
+        for shade, (name, split) in enumerate(
+            [("synthetic-0001", "train"), ("london-001", "train"), ("synthetic-0002", "validation"),
+             ("london-002", "validation"), ("synthetic-0003", "train")]
+        )
+        for kind in (0, 1, 1)
+    ]  # fmt: skip
+    write(tmp_path / "inner-faces-16", rows)
+    real, pools = _faces(tmp_path, [], 16)
+    assert len(real) == 5 and not real.label.any()
+    assert {name: sorted(set(pool.identity.tolist())) for name, pool in pools.items()} == {
+        "london": ["london-001", "london-002"],
+        "synthetic": ["synthetic-0001", "synthetic-0002", "synthetic-0003"],
+    }
+    storage = real.image.untyped_storage().data_ptr()
+    for pool in pools.values():
+        assert pool.label.all() and pool.image.untyped_storage().data_ptr() == storage
+        for split in ("train", "validation"):
+            assert len(pool.where(split, 1)) == 2 * len(set(pool.where(split, 1).identity.tolist()))
 
 
 def pixels(image: dict[str, bytes]) -> np.ndarray:
