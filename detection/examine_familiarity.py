@@ -73,8 +73,8 @@ def descriptors(crop: np.ndarray, side: float, pose: tuple[float, float]) -> Flo
 
 @contextmanager
 def features_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Inside, every call of a module adds what its last linear layer was given, (B, F), or (W * B, F) of one that sees
-    pictures through windows, window by window; nothing for one without."""
+    """Inside, every call of a module adds what its last linear layer was given, (B, F), or (V * B, F) of one that sees
+    each picture V times, through windows or mirrored, view by view; nothing for one without."""
     seen: list[Tensor] = []
     hooks = []
     for module in modules:

@@ -1,9 +1,10 @@
-"""What the detectors of an ensemble see of a crop: the inner face, as fine as the crop is."""
+"""What the detectors of an ensemble see of a crop: the inner face, as fine as the crop is, and its mirror image."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,7 +24,8 @@ def inner_square(size: int) -> tuple[int, int, int]:
 
 
 class InnerFace(nn.Module):
-    """A detector of inner faces, on crops (B, 3, S, S)."""
+    """A detector of inner faces, on crops (B, 3, S, S): the mean of what it says of each face and of its mirror
+    image."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -43,9 +45,15 @@ class InnerFace(nn.Module):
         return F.pad(maps, (left, size - left - side, top, size - top - side), value=fill)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.module(self.seen(images))
-        return logits
+        logits: Tensor = self.module(_and_mirrored(self.seen(images)))
+        return logits.view(2, -1).mean(0)
 
     def _locate(self, images: Tensor) -> Located:
-        located: Any = self.module.locate(self.seen(images))  # type: ignore[operator]
-        return Located(located.logit, self.spread(located.heat, images.shape[-1], _NEVER))
+        located: Any = self.module.locate(_and_mirrored(self.seen(images)))  # type: ignore[operator]
+        as_is, mirrored = located.heat.chunk(2)
+        heat = (as_is + mirrored.flip(-1)) / 2
+        return Located(located.logit.view(2, -1).mean(0), self.spread(heat, images.shape[-1], _NEVER))
+
+
+def _and_mirrored(images: Tensor) -> Tensor:  # (B, C, H, W) -> (2 * B, C, H, W)
+    return torch.cat([images, images.flip(-1)])

@@ -13,6 +13,7 @@ python scripts/quiz.py analyse=DIR                        # results that people 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from generation.faces.people import ORIGIN, FacesConfig
 from generation.records import Faces, UserError, load
 from scripts.data import SOURCES, prepare, records_folder
 from scripts.door import Incomplete, configure, entry, progress, say
-from scripts.quiz_detector import SIZE, Advisor, advisor
+from scripts.quiz_detector import SIZE, Advisor, Verdicts, advisor
 from scripts.quiz_items import KINDS, Forger, Plan, make, plan_clips, plan_stills
 from scripts.quiz_lesson import clip_lesson, still_lesson
 from scripts.quiz_videos import FaceScore, Given, given_videos, make_given
@@ -176,20 +177,22 @@ def _rendered(config: FacesConfig, settings: QuizConfig) -> Faces:
 
 
 def made(
-    plans: Sequence[Plan], forger: Forger, advise: Advisor, settings: QuizConfig, videos: Sequence[Given]
+    plans: Sequence[Plan], forger: Forger, advise: Advisor | Verdicts, settings: QuizConfig, videos: Sequence[Given]
 ) -> list[Item]:
     """All items, what is drawn and what was given."""
     items = []
     total = len(plans) + len(videos)
-    with progress("items") as bar:
+    with progress("items") as bar, ExitStack() as stack:
+        if isinstance(advise, Verdicts):
+            stack.enter_context(advise)
         for number, plan in enumerate(plans):
             items.append(make(plan, forger, settings.seed * 1000 + number, advise.of))
             bar(len(items), total)
         if videos:
-            with FaceScore(advise, SIZE) as score:
-                for video in videos:
-                    items.append(make_given(video, settings.video_seconds, settings.origin, score))
-                    bar(len(items), total)
+            score = advise.of_file if isinstance(advise, Verdicts) else stack.enter_context(FaceScore(advise, SIZE))
+            for video in videos:
+                items.append(make_given(video, settings.video_seconds, settings.origin, score))
+                bar(len(items), total)
     return items
 
 
@@ -197,6 +200,11 @@ def described(quiz: Quiz, folder: Path, settings: QuizConfig) -> dict[str, Any]:
     """For `summary.json`: what the page holds, and how the detector does on it."""
     judged = [item for item in quiz.items if item.detector is not None]
     truth, odds = [item.forged for item in judged], [item.detector or 0.0 for item in judged]
+    measured: dict[str, Any] = {}
+    if len(set(truth)) == 2:
+        measured = {"auroc": auroc(truth, odds), **figures(truth, odds)._asdict()}
+    if len(judged) < len(quiz.items):
+        say(f"the detector says nothing of {len(quiz.items) - len(judged)} of {len(quiz.items)} items")
     advised = [quiz.items[place] for place in choose_advised(quiz.items, settings.items, settings.seed)]
     wrong = [item for item in advised if item.detector is not None and (item.detector > 0.5) != item.forged]
     if not wrong:
@@ -210,8 +218,8 @@ def described(quiz: Quiz, folder: Path, settings: QuizConfig) -> dict[str, Any]:
         "people": len({item.identity for item in quiz.items}),
         "detector": {
             "name": quiz.detector,
-            "auroc": auroc(truth, odds),
-            **figures(truth, odds)._asdict(),
+            "judged": len(judged),
+            **measured,
             "wrong_advice": len(wrong),
             "advised": len(advised),
         },

@@ -1,9 +1,11 @@
-"""The detector that the quiz compares people with: given, or trained in a minute and kept in the cache."""
+"""What the quiz compares people with: detectors or an ensemble that were given, or a detector that is trained in a
+minute and kept in the cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,10 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from scipy.special import expit
 
 from detection.data import DetectorData
 from detection.degradations import LIGHT, Degrade
 from detection.detectors import build_detector, load_detector, save_detector
+from detection.examine import examine
+from detection.examine_basis import ENSEMBLE, load_ensemble
+from detection.examine_container import jpeg_quality
 from detection.metrics import auroc, temperature
 from detection.quiz import Media
 from detection.training import DetectorTrainer, choose_threshold, score
@@ -23,6 +29,7 @@ from generation.forge import draw_swaps
 from generation.records import Faces, UserError, cache_folder, load
 from scripts.console import progress, say
 from scripts.data import SOURCES, records_folder
+from scripts.examine_faces import FaceSource
 from scripts.quiz_items import Forger
 from scripts.quiz_media import decoded
 from scripts.trainer import LoggerConfig, TrainerConfig, fit
@@ -54,10 +61,31 @@ class Advisor:
             small = np.stack([_seen(image, window, size) for image in images])
             logits = score(member.module, torch.from_numpy(small).permute(0, 3, 1, 2).contiguous())
             odds.append(float(logits.mean()) / float(member.meta.get("temperature", 1.0)))
-        return float(1 / (1 + np.exp(-np.mean(odds))))
+        return float(expit(np.mean(odds)))
 
     def of(self, media: Media) -> float:
         return self(decoded(media))
+
+
+class Verdicts(FaceSource):
+    """Context manager: a calibrated ensemble that looks at files as `examine` does. What it gives is the probability,
+    at prior odds of 1, of the largest face; None where it finds none, or would not judge such a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._ensemble = load_ensemble(path)
+        self.name = f"{path.resolve().name} ({', '.join(self._ensemble.names)})"
+        super().__init__(every=5)
+
+    def of(self, media: Media) -> float | None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / ("video.mp4" if media.moving else "photo.jpg")
+            path.write_bytes(media.content)
+            return self.of_file(path)
+
+    def of_file(self, path: Path) -> float | None:
+        _, faces = examine(path, self._ensemble, self, jpeg_quality(path))
+        ratio = max(faces, key=lambda face: face.side).llr if faces else None
+        return None if ratio is None else float(expit(ratio))
 
 
 def detector_files(given: Path) -> list[Path]:
@@ -70,8 +98,10 @@ def detector_files(given: Path) -> list[Path]:
     return files
 
 
-def advisor(given: Path | None, reenactor: str, workers: int) -> Advisor:
+def advisor(given: Path | None, reenactor: str, workers: int) -> Advisor | Verdicts:
     """What gives advice: see conf/quiz.yaml."""
+    if given is not None and (given / ENSEMBLE).is_file():
+        return Verdicts(given)
     return Advisor([trained(Forger(reenactor), workers)] if given is None else detector_files(given))
 
 

@@ -252,8 +252,15 @@ def test_detectors_of_inner_faces_see_them_and_put_maps_back() -> None:
     spread = inner.spread(torch.ones(2, 1, 9, 9), 256)
     assert spread.sum() == 2 * side**2 and spread[0, 0, top, left] == 1 and spread[0, 0, top - 1, left] == 0
     assert not hasattr(inner, "locate")
-    heat = InnerFace(build_detector("localizer", {"widths": [4, 6]}).eval()).locate(crops).heat
+    module = build_detector("localizer", {"widths": [4, 6], "window": 80}).eval()
+    inner = InnerFace(module)
+    located, mirrored = inner.locate(crops), inner.locate(crops.flip(-1))
+    heat, part = located.heat, crops[..., top : top + side, left : left + side]
     assert heat.shape == (2, 1, 256, 256)
+    torch.testing.assert_close(inner(crops), (module(part) + module(part.flip(-1))) / 2)
+    torch.testing.assert_close(located.logit, inner(crops))
+    torch.testing.assert_close(mirrored.logit, located.logit)
+    torch.testing.assert_close(mirrored.heat, heat.flip(-1))
     assert (heat[:, 0, top - 1, :] < -10).all() and (heat[:, 0, top, left] > -10).all()
 
 

@@ -36,14 +36,14 @@ def test_rows_show_the_inner_face_where_it_was_changed(tmp_path: Path) -> None:
     where, index = made(tmp_path, 1)
     with FaceSource(LOOK_EVERY) as finder:
         rows = list(photo_rows(where, index, finder, 256, lambda done, total: None))
-    assert len(rows) == len(index) and {row["split"] for row in rows} == {"train", "validation"}
-    real = {row["clip"]: pixels(row["image"]) for row in rows if not row["label"]}
+    assert len(rows) == len(index) and {one["split"] for one in rows} == {"train", "validation"}
+    real = {one["clip"]: pixels(one["image"]) for one in rows if not one["label"]}
     assert {image.shape for image in real.values()} == {(inner_square(256)[2],) * 2 + (3,)}
     inside, outside = [], []
-    for row in (row for row in rows if row["label"]):
-        assert row["source"] == {"clip": row["clip"], "frame": row["frame"]}
-        changed = np.abs(pixels(row["image"]).astype(int) - real[row["clip"]]).max(-1)
-        mask = pixels(row["mask"])
+    for forged in (one for one in rows if one["label"]):
+        assert forged["source"] == {"clip": forged["clip"], "frame": forged["frame"]}
+        changed = np.abs(pixels(forged["image"]).astype(int) - real[forged["clip"]]).max(-1)
+        mask = pixels(forged["mask"])
         inside.append(changed[mask > 250].mean())
         outside.append(changed[mask == 0].mean())
     assert np.mean(inside) > 2.5 * np.mean(outside)

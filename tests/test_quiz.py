@@ -16,8 +16,12 @@ import pytest
 from browser import Browser
 from PIL import Image
 from quiz_parts import BLOCK, ORIGIN, by_kind, small_quiz, write_video
+from real_media import shared
 from scipy.stats import norm
 
+from detection.examine import examine
+from detection.examine_basis import load_ensemble
+from detection.examine_container import jpeg_quality
 from detection.quiz import Item, Marks, Media, Quiz, choose_advised, page_data, read_strings, render, write_quiz
 from detection.quiz_analysis import BLOCKS, FORGED, read_result
 from detection.quiz_lesson import STILL_TOPICS, left_error
@@ -26,6 +30,7 @@ from generation.provenance import verify
 from generation.records import Faces, UserError
 from scripts.door import Incomplete
 from scripts.quiz import QuizConfig, pooled
+from scripts.quiz_detector import advisor
 from scripts.quiz_items import Forger, Plan, plan_clips, plan_stills
 from scripts.quiz_lesson import try_stills
 from scripts.quiz_media import heat
@@ -131,6 +136,22 @@ def test_a_quarter_of_the_advice_is_wrong_where_the_detector_errs(wrong: tuple[i
     assert len(set(chosen) & set(wrong)) == expected
     silent = [replace(one, detector=None) if i % 12 < 8 else one for i, one in enumerate(items)]
     assert all(silent[i].detector is not None for i in choose_advised(silent, 16, seed=0))
+
+
+def test_an_ensemble_advises_with_its_verdicts_on_whole_files_or_says_nothing(tmp_path: Path) -> None:
+    photo = Image.open(shared("data/london/001_neutral.jpg")).convert("RGB")
+    path = tmp_path / "photo.jpg"
+    photo.save(path, quality=92)
+    nobody = io.BytesIO()
+    Image.new("RGB", (256, 256), "grey").save(nobody, "JPEG")
+    weights = Path(str(resources.files("detection") / "weights"))
+    with advisor(weights, "warp_64", 1) as advise:
+        _, (face,) = examine(path, load_ensemble(), advise, jpeg_quality(path))
+        assert face.llr is not None
+        expected = 1 / (1 + np.exp(-face.llr))
+        assert advise.of(Media(path.read_bytes(), "image/jpeg")) == pytest.approx(expected, abs=1e-9)
+        assert advise.of(Media(nobody.getvalue(), "image/jpeg")) is None
+    assert "fine" in advise.name
 
 
 def test_a_page_that_is_too_large_or_no_three_blocks_is_refused(quiz: Quiz, tmp_path: Path) -> None:
