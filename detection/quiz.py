@@ -67,6 +67,7 @@ class Item:
     key: what it was made of, in words; kind: one of `FORGED`; compressed: so that it can be seen
     detector: the probability in [0, 1] that the shown media is forged, None where there was no face to look at
     before, after: stills to wipe between, of a video at the moment of its greatest change; None where nothing changed
+    source: of a video, the one to wipe between while both play, frame by frame what it was before
     change: a transparent picture of how much each pixel was changed, to be laid over `before`
     driver: a small picture of where a forged expression is from
     made_by, round: the reenactor, and the round of the cycle it comes from
@@ -83,6 +84,7 @@ class Item:
     detector: float | None = None
     before: Media | None = None
     after: Media | None = None
+    source: Media | None = None
     change: Media | None = None
     driver: Media | None = None
     made_by: str = ""
@@ -215,6 +217,7 @@ def _told(item: Item) -> dict[str, Any]:
         "marks": asdict(item.marks),
         "before": _address(item.before),
         "after": _address(item.after),
+        "source": _address(item.source),
         "change": _address(item.change),
         "driver": _address(item.driver),
         "made_by": item.made_by,

@@ -201,7 +201,8 @@ def make(plan: Plan, forger: Forger, seed: int, score: Callable[[Any], float | N
         compared = source if plan.kind == "compressed" else before
         moment = int(np.abs(after.astype(np.float32) - compared).mean((1, 2, 3)).argmax())
         told["before"] = still(compared[moment])[0]
-        told["after"] = still(after[moment], statement)[0] if shown.moving else None
+        if shown.moving:
+            told |= {"after": still(after[moment], statement)[0], "source": clip(compared)[0]}
         if statement is not None:
             told["change"] = heat(source[moment], made[moment])
         else:

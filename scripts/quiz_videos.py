@@ -100,7 +100,11 @@ def make_given(video: Given, seconds: float, origin: OriginConfig, score: Callab
             marks = read_marks(video.path)
         except (MediaError, av.FFmpegError) as error:
             raise UserError(f"{video.path}: {error}; take it out of the folder") from error
-        told = {} if video.source is None else _compared(video.source, video.path, seconds, statement)
+        told = {}
+        if video.source is not None:
+            told = _compared(video.source, video.path, seconds, statement)
+            transcode(video.source, Path(folder) / "source.mp4", seconds, None)
+            told["source"] = Media((Path(folder) / "source.mp4").read_bytes(), "video/mp4")
         return Item(
             f"{video.path.name} {digest(video.path)}",
             video.kind,

@@ -235,7 +235,9 @@ def test_a_forged_video_is_compared_with_what_it_was_made_of(tmp_path: Path) -> 
     (tmp_path / "source" / "2.mp4").write_bytes(b"no video")
     with_source, wrong, damaged = given_videos(tmp_path, most=3)[3:]
     item = make_given(with_source, 1.0, ORIGIN, lambda path: None)
-    assert item.before and item.after and item.change
+    assert item.before and item.after and item.change and item.source
+    with av.open(io.BytesIO(item.source.content)) as file:
+        assert [frame.to_ndarray(format="gray").max() < 120 for frame in file.decode(video=0)] == [True] * 12
     before, after = (np.asarray(Image.open(io.BytesIO(one.content))).astype(int) for one in (item.before, item.after))
     assert (after - before)[25:35, 35:45].mean() > 80 and abs((after - before)[:15, :25]).mean() < 10
     assert np.asarray(Image.open(io.BytesIO(item.change.content)).convert("RGBA"))[30, 40, 3] > 200
@@ -245,7 +247,7 @@ def test_a_forged_video_is_compared_with_what_it_was_made_of(tmp_path: Path) -> 
         make_given(damaged, 1.0, ORIGIN, lambda path: None)
     (tmp_path / "source" / "2.mp4").unlink()
     without = given_videos(tmp_path, most=3)[5]
-    assert without.source is None and make_given(without, 1.0, ORIGIN, lambda path: None).change is None
+    assert without.source is None and make_given(without, 1.0, ORIGIN, lambda path: None).source is None
 
 
 def test_what_cannot_be_meant_is_refused_in_one_line(faces: Faces, tmp_path: Path) -> None:
@@ -327,6 +329,10 @@ def axe() -> str:
     return (resources.files("axe_core_python") / "axe.min.js").read_text("utf-8")
 
 
+PAUSED_AT_THIRD = "over.pause(); over.currentTime = 0.08"
+THIRD = "Math.max(Math.abs(over.currentTime - 0.08), Math.abs(under.currentTime - over.currentTime))"
+"""Two videos that play together, stopped at their third frame, and how far they are from it."""
+
 FIND = "[...document.querySelectorAll('main > section')].find((one) => !one.hidden).id"
 VIOLATIONS = """axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations.map(
     (one) => `${one.id}: ${one.nodes.map((node) => node.target.join(' ')).join('; ')}`))"""
@@ -369,6 +375,13 @@ def test_a_person_with_a_keyboard_gets_through_and_nothing_is_inaccessible(brows
             if one.shown.moving and one.kind not in played:
                 played.add(one.kind)
                 browser.wait("document.querySelector('#compared video').readyState >= 2")
+                assert browser.evaluate("document.querySelectorAll('#compared video').length") == 1 + bool(one.source)
+            if one.source is not None:
+                browser.evaluate(f"var [under, over] = document.querySelectorAll('#compared video'); {PAUSED_AT_THIRD}")
+                browser.wait(f"under.paused && over.paused && {THIRD} < 0.02")
+                assert browser.evaluate("document.querySelector('#compared button').textContent") == "Play"
+                browser.evaluate("document.querySelector('#compared button').click()")
+                browser.wait("!under.paused && !over.paused")
             check(f"told {'moving' if one.shown.moving else 'still'} {one.forged}")
             browser.press("Enter")
         else:
