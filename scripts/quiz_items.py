@@ -95,6 +95,8 @@ def clips_of(faces: Faces, shortest: int) -> list[np.ndarray]:
 def plan_stills(faces: Faces, count: int, seed: int) -> list[Plan]:
     """`count` stills of each kind. Raises `UserError` where nobody is shown with two expressions, or only one
     person."""
+    if count == 0:
+        return []
     rng = np.random.default_rng([seed, 21])
     people = _in_turn(np.unique(faces.identity), count * len(KINDS), rng)
     plans = []

@@ -60,7 +60,7 @@ def test_items_are_of_all_kinds_and_half_are_forged_and_half_compressed(made: tu
             assert not np.allclose(plan.expressions, plan.faces.expression[plan.rows])
 
 
-@pytest.mark.parametrize("count", [1, 4, 12])
+@pytest.mark.parametrize("count", [0, 1, 4, 12])
 def test_compression_tells_nothing(faces: Faces, count: int) -> None:
     plans = plan_stills(faces, 2 * count, seed=0)
     compressed = {truth: sum(p.compressed for p in plans if FORGED[p.kind] == truth) for truth in (True, False)}
