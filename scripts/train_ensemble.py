@@ -44,6 +44,8 @@ class TrainEnsembleConfig:
     def __post_init__(self) -> None:
         if not self.members:
             raise UserError("members: at least one is needed, as members.NAME.detector=frequency")
+        if not 0 <= self.london_share <= 1:
+            raise UserError(f"london_share={self.london_share}: must be between 0 and 1")
 
 
 @entry("train_ensemble", named=("members",))

@@ -12,12 +12,13 @@ from PIL import Image
 from real_media import shared
 
 from detection.examine_views import inner_square
-from generation.records import row, write
+from generation.records import UserError, row, write
 from scripts import examine_photos
+from scripts.bench import Recipe
 from scripts.calibrate import LOOK_EVERY, photo_rows
 from scripts.examine_faces import FaceSource
 from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs
-from scripts.train_ensemble import _faces
+from scripts.train_ensemble import TrainEnsembleConfig, _faces
 
 CONFIG = PhotographsConfig(
     train=1, validation=1, test=0, london=False, expressions=1, train_expressions=2, conditions=1
@@ -63,6 +64,8 @@ def test_an_ensemble_is_trained_on_synthetic_people_and_on_those_of_london_apart
         )
         for kind in (0, 1, 1)
     ]  # fmt: skip
+    with pytest.raises(UserError, match=r"london_share=1\.5: must be between 0 and 1"):
+        TrainEnsembleConfig({"one": Recipe()}, london_share=1.5)
     write(tmp_path / "inner-faces-16", rows)
     real, pools = _faces(tmp_path, [], 16)
     assert len(real) == 5 and not real.label.any()
