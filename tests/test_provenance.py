@@ -7,6 +7,7 @@ import datetime
 import json
 import multiprocessing
 import re
+import signal
 import sys
 import time
 from dataclasses import asdict, replace
@@ -254,7 +255,8 @@ def test_parallel_first_use_makes_one_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path))
-    with multiprocessing.get_context("fork").Pool(4) as processes:
+    fork, endable = multiprocessing.get_context("fork"), (signal.SIGTERM, signal.SIG_DFL)
+    with fork.Pool(4, signal.signal, endable) as processes:  # whatever handlers other tests have left
         assert len(set(processes.map(_key_of_a_process, range(8), chunksize=1))) == 1
     (told,) = capfd.readouterr().err.splitlines()
     assert str(tmp_path / "keys" / "laboratory.pem") in told
