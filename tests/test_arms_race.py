@@ -28,7 +28,7 @@ from detection.cycle import CycleOptions
 from generation.forge import forge
 from generation.records import INFO, Faces, UserError, encode_png, load
 from generation.reenactors import load_reenactor
-from scripts.arms_race import ArmsRaceConfig
+from scripts.arms_race import ArmsRaceConfig, main
 from scripts.door import configure
 from scripts.red_team import shipped
 
@@ -153,12 +153,23 @@ def test_killed_in_every_kind_of_phase_it_ends_with_the_same_payoff(
         (["data.records=nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(more: list[str], named: str, faces_folder: Path, tmp_path: Path) -> None:
-    done = run(faces_folder, tmp_path / "run", *more)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2, done.stderr
+def test_a_mistake_is_one_line_and_exit_code_2(
+    more: list[str],
+    named: str,
+    faces_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", command(faces_folder, tmp_path / "run", *more)[1:])
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capfd.readouterr().err
+    lines = [line for line in told.splitlines() if line.startswith("error:")]
+    assert end.value.code == 2, told
     assert len(lines) == 1 and named in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in told
 
 
 ASKED = ["cycle.disclosure=scores", "cycle.queries=100", "generator.search.population=4", "generator.search.images=4"]
