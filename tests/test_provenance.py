@@ -7,7 +7,6 @@ import datetime
 import json
 import multiprocessing
 import re
-import signal
 import sys
 import time
 from dataclasses import asdict, replace
@@ -246,18 +245,23 @@ def test_whoever_comes_second_takes_the_key_of_the_first(tmp_path: Path, monkeyp
     assert list(key_file().parent.iterdir()) == [key_file()]
 
 
-def _key_of_a_process(_: int) -> tuple[str, str]:
+def _write_key(path: Path) -> None:
     key = laboratory_key()
-    return key.private, key.leaf
+    path.write_text(key.private + key.leaf)
 
 
 def test_parallel_first_use_makes_one_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path))
-    fork, endable = multiprocessing.get_context("fork"), (signal.SIGTERM, signal.SIG_DFL)
-    with fork.Pool(4, signal.signal, endable) as processes:  # whatever handlers other tests have left
-        assert len(set(processes.map(_key_of_a_process, range(8), chunksize=1))) == 1
+    fork, paths = multiprocessing.get_context("fork"), [tmp_path / f"{number}.txt" for number in range(8)]
+    processes = [fork.Process(target=_write_key, args=(path,)) for path in paths]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert len({path.read_text() for path in paths}) == 1
     (told,) = capfd.readouterr().err.splitlines()
     assert str(tmp_path / "keys" / "laboratory.pem") in told
     (file,) = (tmp_path / "keys").iterdir()
