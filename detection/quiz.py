@@ -65,7 +65,8 @@ class Item:
     """One question. What it shows first, and what is told afterwards.
 
     key: what it was made of, in words; kind: one of `FORGED`; compressed: so that it can be seen
-    detector: the probability in [0, 1] that the shown media is forged, None where there was no face to look at
+    detector: the probability in [0, 1] that the shown media is forged, None where it finds no
+        face or does not judge such files
     before, after: stills to wipe between, of a video at the moment of its greatest change; None where nothing changed
     source: of a video, the one to wipe between while both play, frame by frame what it was before
     change: a transparent picture of how much each pixel was changed, to be laid over `before`
