@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from torch import nn
 
 from detection.data import DetectorData
 from detection.degradations import Degrade
@@ -56,13 +57,15 @@ class ForgeConfig:
 class Recipe:
     """detector: its family; self_blended: share of the forged half that is self-blended real faces; combines: names of
     recipes whose detectors, trained under the same protocol or on none, answer as one here, and nothing is trained;
-    compile: train through `torch.compile`, which needs a C++ compiler."""
+    begins_with: name of a recipe of the same network, whose weights this one goes on from; compile: train
+    through `torch.compile`, which needs a C++ compiler."""
 
     detector: str = "frequency"
     options: dict[str, Any] = field(default_factory=dict)
     protocols: tuple[Protocol, ...] = ("all",)
     self_blended: float = 0.0
     combines: tuple[str, ...] = ()
+    begins_with: str = ""
     steps: int = 500
     batch: int = 64
     learning_rate: float = 4e-3
@@ -155,11 +158,16 @@ def train(
     name, options, members = recipe.detector, recipe.options, []
     if recipe.combines:
         members = [
-            train(_member(arm, one, recipes), recipes, real, forged, trainer, seed, folder, shares)
+            train(_member(arm, "combines", one, recipes), recipes, real, forged, trainer, seed, folder, shares)
             for one in recipe.combines
         ]
         name, options = "combined", {"members": [_as_member(one) for one in members]}
     network = build_detector(name, options, seed)
+    first = None
+    if recipe.begins_with:
+        beginning = _member(arm, "begins_with", recipe.begins_with, recipes)
+        first = train(beginning, recipes, real, forged, trainer, seed, folder, shares)
+        _take_over(network, first, arm.recipe)
     data = DetectorData(
         real,
         [forged[family] for family in arm.families],
@@ -186,6 +194,8 @@ def train(
         )
         fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, data.steps_per_epoch))
         cost = {"images": recipe.steps * recipe.batch, "seconds": round(time.perf_counter() - start, 1)}
+        if first is not None:
+            cost = {key: round(value + first.meta[key], 1) for key, value in cost.items()}
     held = data.held("validation")
     logits = score(network, held.image)
     meta = {
@@ -203,14 +213,25 @@ def train(
     return load_detector(path)
 
 
-def _member(arm: Arm, recipe: str, recipes: Mapping[str, Recipe]) -> Arm:
-    """What another recipe trains under this arm's protocol; the same for all arms where it sees no forgery."""
-    if recipe not in recipes or recipes[recipe].combines:
-        others = ", ".join(name for name, one in recipes.items() if not one.combines)
-        raise UserError(f"recipes.{arm.recipe}.combines: {recipe} is none of the recipes that train: {others}")
+def _member(arm: Arm, key: str, recipe: str, recipes: Mapping[str, Recipe]) -> Arm:
+    """What another recipe, named under `key` of this arm's, trains under its protocol; the same for all arms where it
+    sees no forgery."""
+    able = [name for name, one in recipes.items() if not one.combines and (key == "combines" or not one.begins_with)]
+    if recipe not in able:
+        what = "that train" if key == "combines" else "that train from nothing"
+        raise UserError(f"recipes.{arm.recipe}.{key}: {recipe} is none of the recipes {what}: {', '.join(able)}")
     if recipes[recipe].protocols == ("none",):
         return Arm(recipe, recipe, ())
     return arm._replace(name=recipe + arm.name.removeprefix(arm.recipe), recipe=recipe)
+
+
+def _take_over(network: nn.Module, first: Detector, recipe: str) -> None:
+    try:
+        network.load_state_dict(first.module.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"recipes.{recipe}.begins_with: its network is another one; give both the same detector and options"
+        ) from error
 
 
 def _as_member(one: Detector) -> dict[str, Any]:

@@ -44,8 +44,16 @@ class TrainEnsembleConfig:
     def __post_init__(self) -> None:
         if not self.members:
             raise UserError("members: at least one is needed, as members.NAME.detector=frequency")
+        if not self.judging:
+            raise UserError("members: each begins with another of them, so none is left to judge")
         if not 0 <= self.london_share <= 1:
             raise UserError(f"london_share={self.london_share}: must be between 0 and 1")
+
+    @property
+    def judging(self) -> tuple[str, ...]:
+        """Members that are asked: not those that others begin with."""
+        begun = {recipe.begins_with for recipe in self.members.values()}
+        return tuple(name for name in self.members if name not in begun)
 
 
 @entry("train_ensemble", named=("members",))
@@ -56,8 +64,8 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     real, pools = _faces(where, index, settings.size)
     shares = {place: settings.london_share if place == "london" else 1 - settings.london_share for place in pools}
     made = {}
-    for name, recipe in settings.members.items():
-        arm = Arm(name, name, () if recipe.protocols == ("none",) else tuple(pools))
+    for name in settings.judging:
+        arm = Arm(name, name, () if settings.members[name].protocols == ("none",) else tuple(pools))
         one = train(arm, settings.members, real, pools, settings.trainer, settings.seed, folder / "training", shares)
         save_detector(folder / "members" / name, one.module, one.name, one.options, one.meta)
         made[name] = one

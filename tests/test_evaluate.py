@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 from detection import metrics
-from detection.detectors import build_detector, save_detector
+from detection.detectors import build_detector, load_detector, save_detector
 from detection.evaluate import AttackConfig, conditions, evaluate
 from detection.evaluation_report import Evaluation, clip_by_clip, matrix, ranked, render
 from detection.leaderboard import ALL, Calibration, calibrations, figures, leaderboard, write_leaderboard
@@ -330,6 +330,28 @@ def test_a_recipe_that_combines_trains_its_members_once_and_answers_with_their_m
     with pytest.raises(UserError, match=r"recipes\.both\.combines: nobody is none of the recipes.*seen, blended"):
         train(arms(recipes, ("a", "b"))[-1], {**recipes, "both": Recipe(combines=("nobody",))}, real, forged,
               trainer, 0, tmp_path / "other")  # fmt: skip
+
+
+def test_a_recipe_goes_on_from_the_weights_of_the_one_it_begins_with(labelled: Faces, tmp_path: Path) -> None:
+    recipes = {
+        "first": Recipe("localizer", {"widths": [4, 8], "window": 16}, steps=4, batch=8, protocols=("each",)),
+        "whole": Recipe("localizer", {"widths": [4, 8]}, begins_with="first", steps=2, batch=8, protocols=("each",),
+                        learning_rate=1e-12, weight_decay=0.0),
+        "wider": Recipe("localizer", {"widths": [4, 16]}, begins_with="first", steps=2, batch=8),
+        "third": Recipe("localizer", {"widths": [4, 8]}, begins_with="whole", steps=2, batch=8),
+    }  # fmt: skip
+    real, forged = labelled.where(label=0), {"a": labelled.where(label=1)}
+    trainer = TrainerConfig(accelerator="cpu", progress=False)
+    whole = train(Arm("whole-on-a", "whole", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
+    first = load_detector(tmp_path / "first-on-a.safetensors")
+    for one, other in zip(first.module.parameters(), whole.module.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+    assert whole.meta["images"] == 48 and first.meta["images"] == 32
+    assert first.options["window"] == 16 and whole.options["window"] == 0
+    with pytest.raises(UserError, match=r"recipes\.wider\.begins_with: its network is another"):
+        train(Arm("wider-on-a", "wider", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
+    with pytest.raises(UserError, match=r"recipes\.third\.begins_with: whole is none of .* from nothing: first"):
+        train(Arm("third-on-a", "third", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
 
 
 def test_families_are_drawn_by_their_shares(labelled: Faces, tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def test_an_ensemble_is_trained_on_synthetic_people_and_on_those_of_london_apart
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"london_share=1\.5: must be between 0 and 1"):
         TrainEnsembleConfig({"one": Recipe()}, london_share=1.5)
+    with pytest.raises(UserError, match="none is left to judge"):
+        TrainEnsembleConfig({"one": Recipe(begins_with="other"), "other": Recipe(begins_with="one")})
+    stages = {"first": Recipe(), "one": Recipe(begins_with="first"), "other": Recipe(begins_with="first")}
+    assert TrainEnsembleConfig(stages).judging == ("one", "other")
     write(tmp_path / "inner-faces-16", rows)
     real, pools = _faces(tmp_path, [], 16)
     assert len(real) == 5 and not real.label.any()
