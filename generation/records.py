@@ -349,8 +349,11 @@ def _items(table: pa.Table, name: str) -> Iterator[Any]:
             yield item.as_py()
 
 
-def load(folder: Path, split: str | None = None) -> Faces:
+def load(folder: Path, split: str | None = None, order: Sequence[str] = ()) -> Faces:
     """Decode a finished set (or one split of it) into memory; every image is checked against its `sha256`.
+
+    order: columns by which the rows are sorted, the first one first, so that rows which are alike share memory when
+        they are selected
 
     Raises `UserError` for a missing or unfinished folder, a damaged image, images of several sizes, or no row.
     """
@@ -359,6 +362,10 @@ def load(folder: Path, split: str | None = None) -> Faces:
         table = table.filter(pa.compute.equal(table.column("split"), split))
     if len(table) == 0:
         raise UserError(f"{folder}: no rows" + (f" of the split {split!r}; it has others" if split else ""))
+    rows = np.arange(len(table))
+    if order:
+        rows = np.lexsort([np.asarray(table.column(name).to_pylist()) for name in reversed(order)])
+    place = np.argsort(rows)
     images = masks = np.empty(0, np.uint8)
     for index, (image, mask, digest) in enumerate(zip(*(_items(table, name) for name in _ENCODED), strict=True)):
         where = f"{folder}, row {index}"
@@ -371,9 +378,10 @@ def load(folder: Path, split: str | None = None) -> Faces:
             masks = np.zeros((len(table), 1, height, width), np.uint8)
         if images.shape[2:] != pixels.shape[:2]:
             raise UserError(f"{where}: {pixels.shape[:2]} pixels, the rows before {images.shape[2:]}; one size per set")
-        images[index] = pixels.transpose(2, 0, 1)
+        images[place[index]] = pixels.transpose(2, 0, 1)
         if mask is not None:
-            masks[index, 0] = decode(mask["bytes"], where)
+            masks[place[index], 0] = decode(mask["bytes"], where)
+    table = table.drop_columns([*_ENCODED]).take(rows)
     ids = {name: np.asarray(table.column(name).to_pylist()) for name in ("identity", "scene", "clip", "frame", "split")}
     for name in ("source", "driver"):
         made_of = [item or {} for item in table.column(name).to_pylist()]

@@ -26,11 +26,12 @@ from generation.editing.drivers import EditConfig, expression_driver
 from generation.editing.editing import SYNTHETIC_SIZE, Source, edited, open_source
 from generation.editing.following import Follower
 from generation.editing.redrawing import Redrawer
-from generation.faces.expressions import expression_bank
+from generation.faces.expressions import expression_bank, single_actions
 from generation.faces.head import load_head
 from generation.faces.london import LONDON_ORIGIN
 from generation.faces.people import ORIGIN, sample_person, sample_scene
 from generation.faces.renderer import Renderer
+from generation.motion import EXPRESSION_SIZE
 from generation.records import SPLITS, UserError, cache_folder, shared_folder, write_beside
 from generation.reenactors import build_reenactor, load_reenactor, shipped
 from generation.workers import each
@@ -43,7 +44,7 @@ MOST_PEOPLE = 100_000
 """Synthetic people of a split: their numbers begin at its multiples, so that who is tested does not depend on how many
 are trained on."""
 
-VERSION = 3
+VERSION = 4
 """To be raised with every change of what is written."""
 
 CONDITIONS = {
@@ -64,7 +65,8 @@ _VIDEO_FRAMES = 4
 class PhotographsConfig:
     """train, validation, test: synthetic people; london: the same of the London Set, or none. expressions: photos of
     each synthetic person; forgeries: of each photo; train_expressions, train_forgeries: the same of people to train on;
-    conditions: that each training photo is seen in, drawn (others are seen in all)."""
+    london_forgeries: of each photo of those of the London Set to train on, who are few; conditions: that each synthetic
+    training photo is seen in, drawn (others are seen in all)."""
 
     train: int = 600
     validation: int = 60
@@ -76,7 +78,8 @@ class PhotographsConfig:
     expressions: int = 2
     forgeries: int = 2
     train_expressions: int = 4
-    train_forgeries: int = 3
+    train_forgeries: int = 4
+    london_forgeries: int = 8
     conditions: int = 2
     seed: int = 0
 
@@ -147,7 +150,7 @@ class _Tools(NamedTuple):
 def _tools() -> _Tools:
     """What a worker process works with, until it ends."""
     follower = Follower().__enter__()
-    return _Tools(Renderer(SYNTHETIC_SIZE, 4), follower, {split: ways_to_forge(split == "test") for split in SPLITS})
+    return _Tools(Renderer(SYNTHETIC_SIZE, 4), follower, {split: ways_to_forge(split) for split in SPLITS})
 
 
 def _write_person(config: PhotographsConfig, folder: Path, place: int, split: str, number: int | str) -> bool:
@@ -182,25 +185,34 @@ def _london() -> Path:
 
 
 @cache
-def ways_to_forge(unseen: bool) -> list[Setting]:
-    """Reenactors and what they are asked for; `unseen`: those of the test split."""
+def ways_to_forge(split: str) -> list[Setting]:
+    """Reenactors and what they are asked for. Each split has its own strengths, sizes and expressions; the reenactor
+    `warp_64` is the test split's alone."""
     everything: tuple[tuple[str, ...], ...] = (("eyes", "brows", "mouth"),)
-    seen_bank, other_bank = expression_bank(48, 11), expression_bank(48, 12)
-    if unseen:
-        parts = (*everything, ("mouth",), ("eyes", "mouth"))
-        small, large = load_reenactor(shipped("warp_64"))[0], load_reenactor(shipped("warp_128"))[0]
+    large = load_reenactor(shipped("warp_128"))[0]
+    points = build_reenactor("landmark_warp")
+    if split == "test":
+        parts, bank = (*everything, ("mouth",), ("eyes", "mouth")), expression_bank(48, 12)
+        small = load_reenactor(shipped("warp_64"))[0]
         return [
-            Setting("warp", Redrawer(large, 128), (1.2, 1.5), parts, other_bank),
-            Setting("warp", Redrawer(small, 64), (0.8, 1.2), parts, other_bank),
-            Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 256), (0.8, 1.2), parts, other_bank),
+            Setting("warp", Redrawer(large, 128), (1.2, 1.5), parts, bank),
+            Setting("warp", Redrawer(small, 64), (0.8, 1.2), parts, bank),
+            Setting("landmark_warp", Redrawer(points, 256), (0.8, 1.2), parts, bank),
         ]
     parts = (*everything, *everything, ("mouth", "brows"))
-    large = load_reenactor(shipped("warp_128"))[0]
+    if split == "validation":
+        bank = np.concatenate([expression_bank(48, 13), single_actions(0.85)])
+        return [
+            Setting("warp", Redrawer(large, 128), (1.1, 1.2), parts, bank),
+            Setting("warp", Redrawer(large, 96), (0.7, 1.1), parts, bank),
+            Setting("landmark_warp", Redrawer(points, 224), (0.7, 1.1), parts, bank),
+        ]
+    singles = np.concatenate([np.zeros((4, EXPRESSION_SIZE), np.float32), single_actions(1.0)])
+    bank = np.concatenate([expression_bank(256, 11), np.tile(singles, (4, 1))])
+    parts = (*parts, ("eyes", "brows"))
     return [
-        Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
-        Setting("warp", Redrawer(large, 128), (0.7, 1.15), parts, seen_bank),
-        Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 128), (0.7, 1.15), parts, seen_bank),
-        Setting("landmark_warp", Redrawer(build_reenactor("landmark_warp"), 192), (0.7, 1.15), parts, seen_bank),
+        *(Setting("warp", Redrawer(large, size), (0.6, 1.1), parts, bank) for size in (112, 128, 160)),
+        *(Setting("landmark_warp", Redrawer(points, size), (0.6, 1.1), parts, bank) for size in (128, 160, 192)),
     ]
 
 
@@ -214,7 +226,8 @@ def _of_person(
     synthetic, settings = isinstance(number, int), tools.settings[split]
     expressions, forgeries = config.expressions, config.forgeries
     if split == "train":
-        expressions, forgeries = config.train_expressions, config.train_forgeries
+        expressions = config.train_expressions
+        forgeries = config.train_forgeries if synthetic else config.london_forgeries
     draw = np.random.default_rng([config.seed, SPLITS.index(split), int(number), synthetic])
     name = f"synthetic-{number:04d}" if synthetic else f"london-{number}"
     for index, photo in enumerate(_photos(number, config.seed, expressions, draw, tools.renderer)):
@@ -232,7 +245,7 @@ def _of_person(
                 write_beside(folder / mask, _encoded(changed, "png", 0, 1.0))
                 made.append((setting.name, forged, visible, mask))
         names = list(CONDITIONS)
-        if split == "train":
+        if split == "train" and synthetic:
             names = [names[i] for i in sorted(draw.permutation(len(names))[: config.conditions])]
         for condition in names:
             codec, quality, scale = CONDITIONS[condition]

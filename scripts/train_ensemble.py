@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from detection.detectors import save_detector
 from detection.examine_basis import Ensemble, load_ensemble, save_ensemble
 from detection.examine_views import InnerFace
-from generation.records import SPLITS, Faces, UserError, finished, load, write
+from generation.records import Faces, UserError, finished, load, write
 from scripts.bench import Arm, Recipe, train
 from scripts.calibrate import LOOK_EVERY, basis_on_photographs, described, photo_rows, tested
 from scripts.door import configure, entry, progress, say
@@ -98,14 +98,10 @@ def _faces(where: Path, index: list[Photograph], size: int) -> tuple[Faces, dict
     if not finished(folder):
         with FaceSource(LOOK_EVERY) as finder, progress("faces of photographs") as bar:
             write(folder, photo_rows(where, [item for item in index if _trained_on(item)], finder, size, bar))
-    faces = load(folder)
-    split = np.array([SPLITS.index(name) for name in faces.split])
-    forged = faces.label.numpy() == 1
-    place = np.where(forged, [name.partition("-")[0] for name in faces.identity], "")
-    order = np.lexsort((split, place, forged))  # so that what is taken together shares its memory
-    faces, place = faces.select(order), place[order]
-    pools = {name: faces.select(place == name) for name in sorted(set(place)) if name}
-    return faces.where(label=0), pools
+    faces = load(folder, order=("label", "origin", "split"))
+    real, forged = faces.where(label=0), faces.where(label=1)
+    place = np.array([name.partition("-")[0] for name in forged.identity])
+    return real, {name: forged.select(place == name) for name in sorted(set(place))}
 
 
 def _trained_on(item: Photograph) -> bool:

@@ -17,7 +17,7 @@ import torch
 from generation import records
 from generation.faces import shapes
 from generation.faces.camera import blur_of
-from generation.faces.expressions import _CONFLICTS, conflicts, expression_bank
+from generation.faces.expressions import _CONFLICTS, conflicts, expression_bank, single_actions
 from generation.faces.glasses import Glasses
 from generation.faces.head import GLASSES, LASH, SKIN, TONGUE, UPPER_TEETH, load_head
 from generation.faces.landmarks import FaceReader, pose_of
@@ -310,6 +310,16 @@ def test_bank() -> None:
     assert [conflicts(expression) for expression in bank] == [[]] * 160
     used = (bank > 0.15).sum(0)
     assert [name for name, count in zip(ACTIONS, used, strict=True) if count == 0] == []
+
+
+def test_single_actions_are_all_but_gaze_and_a_closed_mouth_of_an_open_jaw() -> None:
+    alone = single_actions(0.6)
+    moved = [{name for name, value in zip(ACTIONS, one, strict=True) if value} for one in alone]
+    assert sorted(name for names in moved for name in names) == sorted(
+        name for name in ACTIONS if "Look" not in name and name != "mouthClose"
+    )
+    assert {"mouthSmileLeft", "mouthSmileRight"} in moved and {"jawLeft"} in moved
+    assert set(np.unique(alone)) == {np.float32(0), np.float32(0.6)}
 
 
 @pytest.mark.parametrize(("first", "second"), [*_CONFLICTS[:3], ("mouthClose", "jawLeft")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from PIL import Image
 from real_media import shared
 
 from detection.examine_views import inner_square
-from generation.records import UserError, row, write
+from generation.records import SPLITS, UserError, row, write
 from scripts import examine_photos
 from scripts.bench import Recipe
 from scripts.calibrate import LOOK_EVERY, photo_rows
 from scripts.examine_faces import FaceSource
-from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs
+from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs, ways_to_forge
 from scripts.train_ensemble import TrainEnsembleConfig, _faces
 
 CONFIG = PhotographsConfig(
@@ -55,8 +56,9 @@ def test_an_ensemble_is_trained_on_synthetic_people_and_on_those_of_london_apart
     rows = [
         row(
             np.full((16, 16, 3), shade, np.uint8), clip=f"{name}-{kind}", frame=0, identity=name, scene="jpeg_85",
-            expression=np.zeros(52), pose=np.zeros(6), landmarks=np.zeros((68, 2)), split=split, origin="invented",
-            seed=0, **({"mask": np.full((16, 16), 255, np.uint8), "method": "warp"} if kind else {}),
+            expression=np.zeros(52), pose=np.zeros(6), landmarks=np.zeros((68, 2)), split=split,
+            origin=f"invented {name[:3]}", seed=0,
+            **({"mask": np.full((16, 16), 255, np.uint8), "method": "warp"} if kind else {}),
         )
         for shade, (name, split) in enumerate(
             [("synthetic-0001", "train"), ("london-001", "train"), ("synthetic-0002", "validation"),
@@ -104,3 +106,21 @@ def test_files_pairs_and_conditions_are_as_planned_whatever_the_number_of_proces
         source = files[item.source]
         assert (source.label, source.identity, source.condition) == (0, item.identity, item.condition)
         assert np.asarray(Image.open(where / item.mask)).max() > 127
+
+
+def test_every_split_is_forged_in_ways_of_its_own() -> None:
+    """No reenactor of one size is asked for the same strength in two splits. Of expressions, training and validation
+    share a kiss at full strength, and the test split none."""
+    ways = {split: ways_to_forge(split) for split in SPLITS}
+    asked = {
+        split: {tuple(expression) for way in found for expression in way.bank if expression.any()}
+        for split, found in ways.items()
+    }
+    for one, other in combinations(SPLITS, 2):
+        assert len(asked[one] & asked[other]) <= ("test" not in (one, other))
+        for here in ways[one]:
+            for there in ways[other]:
+                if (here.name, here.redrawer.size) == (there.name, there.redrawer.size):
+                    assert here.strengths[1] <= there.strengths[0]
+    assert 64 in {way.redrawer.size for way in ways["test"] if way.name == "warp"}
+    assert all(way.redrawer.size > 64 for split in ("train", "validation") for way in ways[split])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -55,6 +56,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert (faces.source_clip[i], faces.source_frame[i]) == (("clip", i) if i % 2 else ("", -1))
     assert len(load(tmp_path, "test")) == 5
     assert len(faces.where(split="train", label=0)) == 6
+
+
+def test_rows_are_read_in_the_order_of_columns_and_of_the_files_where_they_are_alike(tmp_path: Path) -> None:
+    write(tmp_path, list(some_rows(11)))
+    as_written, ordered = load(tmp_path), load(tmp_path, order=("label", "identity"))
+    expected = sorted(range(11), key=lambda i: (i % 2, i // 4))
+    assert ordered.frame.tolist() == expected
+    for field in dataclasses.fields(Faces):
+        assert np.array_equal(getattr(ordered, field.name), getattr(as_written, field.name)[expected]), field.name
+    assert ordered.where(label=1).image.untyped_storage().data_ptr() == ordered.image.untyped_storage().data_ptr()
 
 
 def test_hugging_face_datasets_reads_the_shards_without_this_code(tmp_path: Path) -> None:

@@ -194,6 +194,17 @@ def settled(actions: Actions, strength: float = 1.0) -> np.ndarray:  # (52,) flo
     return _settle(_scaled(actions, strength))
 
 
+def single_actions(strength: float) -> np.ndarray:  # (A, 52) float32
+    """Every action alone, those of the two halves of the face together; but for gaze, and `mouthClose`, which needs an
+    open jaw."""
+    alone: dict[str, Actions] = {}
+    for name in ACTIONS:
+        if name != "mouthClose" and "Look" not in name:
+            stem = name.removesuffix("Left").removesuffix("Right")
+            alone.setdefault(name if stem in ("jaw", "mouth") else stem, {})[name] = strength
+    return np.stack([settled(actions) for actions in alone.values()])
+
+
 def yielding(below: np.ndarray, above: np.ndarray) -> np.ndarray:  # (F, 52), (F, 52) -> (F, 52)
     """What is left of expressions beside others that come first: the greater of both, action by action, is free of
     conflicts if each is. Small changes of either make small changes of it."""
