@@ -186,8 +186,8 @@ def _london() -> Path:
 
 @cache
 def ways_to_forge(split: str) -> list[Setting]:
-    """Reenactors and what they are asked for. Each split has its own strengths, sizes and expressions; the reenactor
-    `warp_64` is the test split's alone."""
+    """Reenactors and what they are asked for. Each split has its own strengths, sizes and expressions, though training
+    and validation both move single actions; the reenactor `warp_64` is the test split's alone."""
     everything: tuple[tuple[str, ...], ...] = (("eyes", "brows", "mouth"),)
     large = load_reenactor(shipped("warp_128"))[0]
     points = build_reenactor("landmark_warp")
