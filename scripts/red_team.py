@@ -46,7 +46,7 @@ class GeneratorConfig:
     learning_rate: float = 2e-3
     fine_tune_steps: int = 300
     fine_tune_learning_rate: float = 5e-4
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     start: str | None = None
     weights: LossWeights = field(default_factory=LossWeights)
     search: SearchOptions = field(default_factory=SearchOptions)

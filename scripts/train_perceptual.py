@@ -32,7 +32,7 @@ class TrainPerceptualConfig:
     steps_per_epoch: int = 100
     batch: int = 64
     learning_rate: float = 4e-3
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     seed: int = 0
     workers: int = 2
 

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import platform
 import shutil
 import signal
 import warnings
@@ -29,6 +30,8 @@ from torch import Tensor, nn
 
 from generation.records import UserError, write_beside
 from scripts.console import Bar, progress
+
+Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 
 LAST, BEST, DONE = "last.ckpt", "best.safetensors", "done.json"
 SCORE = "validation/score"
@@ -62,11 +65,13 @@ class LoggerConfig:
 class TrainerConfig:
     """How the trainer works; `with_steps` says for how long.
 
-    `gradient_clip` is the largest norm of the gradient, None for no limit.
+    `precision`: of the arithmetic; `auto` is `bf16-mixed` where the device has instructions for bfloat16, and `32-true`
+    elsewhere, where it would take several times as long. `gradient_clip` is the largest norm of the gradient, None for
+    no limit.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     gradient_clip: float | None = 1.0
     progress: bool = True
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -121,7 +126,7 @@ def _fit(
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=1,
-            precision=config.precision,
+            precision=arithmetic(config),
             gradient_clip_val=config.gradient_clip,
             max_steps=training.steps,
             max_epochs=-1,
@@ -211,6 +216,26 @@ class _Epochs(pl.Callback):
             f"{self.folder.name}: training stopped at step {trainer.global_step}: {what}; {kept}; "
             "try a lower learning rate or trainer.gradient_clip in another folder"
         )
+
+
+def arithmetic(config: TrainerConfig) -> Literal["32-true", "16-mixed", "bf16-mixed"]:
+    """The precision of a training on this machine; see `TrainerConfig`."""
+    if config.precision != "auto":
+        return config.precision
+    if config.accelerator != "cpu" and torch.cuda.is_available():
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif config.accelerator != "cpu" and torch.backends.mps.is_available():
+        able = False
+    else:
+        able = _multiplies_bfloat16()
+    return "bf16-mixed" if able else "32-true"
+
+
+def _multiplies_bfloat16() -> bool:
+    """Or does this processor imitate it: oneDNN does so from AVX-512 on."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from generation.records import UserError
-from scripts.trainer import LoggerConfig, TrainerConfig, fit
+from scripts import trainer
+from scripts.trainer import LoggerConfig, TrainerConfig, arithmetic, fit
 
 STEPS, EPOCH = 22, 4  # five whole epochs and half a sixth
 QUICK = TrainerConfig(accelerator="cpu", progress=False, logger=LoggerConfig(name="none"))
@@ -122,6 +124,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same(a: Path, b: Path) -> bool:
     one, other = everything(a), everything(b)
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(("able", "chosen"), [(False, "32-true"), (True, "bf16-mixed")])
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it(
+    able: bool, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_multiplies_bfloat16", lambda: able)
+    assert arithmetic(replace(QUICK, precision="auto")) == chosen
+    assert arithmetic(QUICK) == "32-true" and arithmetic(replace(QUICK, precision="16-mixed")) == "16-mixed"
+    for name, precision in (("auto", "auto"), ("stated", chosen)):
+        train(tmp_path / name, config=replace(QUICK, precision=precision))
+    assert same(tmp_path / "auto", tmp_path / "stated")
 
 
 @pytest.mark.parametrize(
