@@ -2,8 +2,9 @@
 
 python scripts/calibrate.py detector=FILE.safetensors             # on photographs, see scripts/examine_photos.py
 python scripts/calibrate.py detector=FILE.safetensors records=DIR    # on the validation split of records
+python scripts/calibrate.py detector=detection/weights      # an ensemble, on photographs, and tested on others
 
-What was fitted are numbers; they are put into the detector's .json.
+What was fitted are numbers; they are put into the detector's .json, of an ensemble into `ensemble.json`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from torch import nn
 from detection.calibration import Given, balanced, figures
 from detection.detectors import load_detector
 from detection.examine import SMALLEST, Scored, condition_of, examine, scored
-from detection.examine_basis import Basis, Ensemble, Observed, add_basis, basis_of, basis_of_faces, single_detector
+from detection.examine_basis import (
+    ENSEMBLE,
+    Basis,
+    Ensemble,
+    Observed,
+    add_basis,
+    basis_of,
+    basis_of_faces,
+    load_ensemble,
+    save_ensemble,
+    single_detector,
+)
 from detection.examine_container import jpeg_quality
 from detection.examine_looks import Finder, Look, Seen
 from detection.examine_views import inner_square
@@ -70,6 +82,8 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(CalibrateConfig, config)
     if settings.weights is None:
         raise UserError("detector: must be given, as detector=FILE.safetensors")
+    if (settings.weights / ENSEMBLE).is_file():
+        return recalibrated(settings.weights, settings)
     path = single_detector(settings.weights)
     made = load_detector(path)
     modules, names = (made.module,), (made.name,)
@@ -87,6 +101,20 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     return {"detector": str(path), "calibration": found}
 
 
+def recalibrated(path: Path, settings: CalibrateConfig) -> dict[str, Any]:
+    """Of an ensemble; its figures are of the test split of the photographs."""
+    if settings.records is not None:
+        raise UserError(f"records={settings.records}: an ensemble is calibrated on photographs; leave records out")
+    old = load_ensemble(path)
+    basis = basis_on_photographs(
+        old.names, old.modules, old.basis.size, settings.photographs, settings.footage, settings.seed, settings.workers
+    )
+    save_ensemble(path, old.names, basis, old.about)
+    results = tested(load_ensemble(path), settings.photographs, settings.workers)
+    say(described(results))
+    return {"detector": str(path), "calibration": dict(basis.calibration.about), **results}
+
+
 def basis_on_photographs(
     names: Sequence[str],
     modules: Sequence[nn.Module],
@@ -98,7 +126,7 @@ def basis_on_photographs(
 ) -> Basis:
     """On the validation split of the photographs, and on footage, file by file, as `examine` sees them."""
     with progress("photographs") as bar:
-        where, index = photographs(config, bar, workers)
+        where, index = photographs(config, bar, workers, ("validation",))
     sets = [(where, some_conditions(index, "validation", seed), LOOK_EVERY)]
     if footage:
         with progress("clips of people talking") as bar:
@@ -217,9 +245,10 @@ def _cropped_mask(whole: np.ndarray, look: Look, item: Photograph, size: int) ->
     return cv2.warpAffine(whole, matrix, (size, size), flags=cv2.INTER_LINEAR)
 
 
-def tested(ensemble: Ensemble, config: PhotographsConfig) -> dict[str, Any]:
+def tested(ensemble: Ensemble, config: PhotographsConfig, workers: int = 1) -> dict[str, Any]:
     """Figures of the verdicts on the test split of the photographs, all and condition by condition."""
-    where, index = photographs(config, None)
+    with progress("photographs to test on") as bar:
+        where, index = photographs(config, bar, workers, ("test",))
     chosen = some_conditions(index, "test", 0)
     rows: list[tuple[Photograph, str, float, bool]] = []
     missed = 0

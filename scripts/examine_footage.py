@@ -21,7 +21,9 @@ from generation.editing.editing import edited, open_source
 from generation.editing.following import Follower
 from generation.faces.media import Media
 from generation.records import UserError, cache_folder, shared_folder, write_beside
-from scripts.examine_photos import INDEX, VISIBLE, Photograph, encoded_video, visible_change, ways_to_forge
+from scripts.examine_photos import VISIBLE, Photograph, encoded_video, visible_change, ways_to_forge
+
+INDEX = "photographs.json"
 
 FRAMES = 32
 """Of each clip."""

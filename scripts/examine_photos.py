@@ -36,7 +36,6 @@ from generation.records import SPLITS, UserError, cache_folder, shared_folder, w
 from generation.reenactors import build_reenactor, load_reenactor, shipped
 from generation.workers import each
 
-INDEX = "photographs.json"
 VISIBLE = 24.0
 """Grey levels by which the 99th percentile of the changed region of a forgery, at 128 px, differs from the source."""
 
@@ -69,7 +68,7 @@ class PhotographsConfig:
     training photo is seen in, drawn (others are seen in all)."""
 
     train: int = 600
-    validation: int = 60
+    validation: int = 120
     test: int = 45
     london: bool = True
     london_train: int = 40
@@ -112,28 +111,31 @@ class Setting(NamedTuple):
 
 
 def photographs(
-    config: PhotographsConfig, progress: Callable[[int, int], None] | None = None, workers: int = 1
+    config: PhotographsConfig,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    splits: Sequence[str] = SPLITS,
 ) -> tuple[Path, list[Photograph]]:
-    """The folder of the files, from the cache where they were made before, and what each of them is. What was begun
-    goes on behind the last whole person. workers: processes; the bytes do not depend on them."""
+    """The folder of the files, and what each of those of the people of some splits is; made where they are not there
+    yet, person by person. workers: processes; the bytes do not depend on them."""
     plain = {**asdict(config), "version": VERSION}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / "photographs" / digest
-    if not (folder / INDEX).is_file():
-        people = list(_people(config))
-        waiting = [done for done in range(len(people)) if not _part(folder, done).is_file()]
+    people = list(_people(config))
+    wanted = [number for number, (split, _) in enumerate(people) if split in splits]
+    waiting = [number for number in wanted if not _part(folder, number).is_file()]
+    if waiting:
         load_head()
-        jobs = [(config, folder, done, *people[done]) for done in waiting]
+        jobs = [(config, folder, number, *people[number]) for number in waiting]
         for count, (job, made) in enumerate(each(_write_person, jobs, workers, preload=__name__)):
             if made is None:
                 raise UserError(
                     f"photographs: the process at person {waiting[job]} was killed; the same command goes on"
                 )
             if progress:
-                progress(len(people) - len(waiting) + count + 1, len(people))
-        found = [item for done in range(len(people)) for item in json.loads(_part(folder, done).read_bytes())]
-        write_beside(folder / INDEX, json.dumps(found).encode())
-    return folder, [Photograph(**item) for item in json.loads((folder / INDEX).read_bytes())]
+                progress(len(wanted) - len(waiting) + count + 1, len(wanted))
+    found = [item for number in wanted for item in json.loads(_part(folder, number).read_bytes())]
+    return folder, [Photograph(**item) for item in found]
 
 
 def _part(folder: Path, number: int) -> Path:

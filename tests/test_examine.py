@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from detection.examine_basis import (
     add_basis,
     basis_of,
     load_ensemble,
+    save_ensemble,
     single_detector,
 )
 from detection.examine_familiarity import DESCRIPTORS, Familiarity, descriptors, familiarity, scores_and_features
@@ -39,6 +41,7 @@ from detection.examine_pictures import explained, grad_cam
 from detection.examine_report import disagreement, face_json, provenance_words, summary, told
 from detection.examine_views import InnerFace, inner_square
 from generation.records import UserError
+from scripts import calibrate
 
 SIZE = 64
 
@@ -220,6 +223,8 @@ def test_what_is_usual_is_near_and_the_rest_is_far() -> None:
     there = np.array([0.6, *np.zeros(7)])
     assert usual.strange(there, 1.0, "clear") == usual.strange(there, 1.0) == []
     assert "pixels of the face: 0.60" in usual.strange(there, 1.0, "video")[0]
+    by_a_hair = np.array([usual.ranges["video"][0, 0] - 0.0004, *np.zeros(7)])
+    assert "0.7996, the calibration set has 0.8000 to" in usual.strange(by_a_hair, 1.0, "video")[0]
     unseen = generator.normal(size=(2000, 20)) @ mixing
     assert usual.distance(unseen).mean() == pytest.approx(1, abs=0.1)
     assert (usual.distance(unseen) > usual.limit).mean() < 0.03
@@ -298,6 +303,34 @@ def test_a_calibrated_detector_stands_for_itself(tmp_path: Path, ensemble: Ensem
     found = load_ensemble(tmp_path)
     assert found.names == ("frequency",) and found.basis.size == SIZE
     assert json.loads(json.dumps(found.basis.plain())) == json.loads(json.dumps(alone.plain()))
+
+
+def test_an_ensemble_is_calibrated_anew_in_its_place(
+    tmp_path: Path, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the making of photographs: who is asked, at what size, and what is tested and kept afterwards."""
+    names, about = ("one", "two"), {"trained_on": "nobody"}
+    for name in names:
+        saved(tmp_path, name)
+    save_ensemble(tmp_path, names, ensemble.basis, about)
+    wider = replace(ensemble.basis, calibration=replace(ensemble.basis.calibration, low=-9.0, high=9.0))
+    asked = []
+
+    def fitted(*given: object) -> Basis:
+        asked.append(given)
+        return wider
+
+    monkeypatch.setattr(calibrate, "basis_on_photographs", fitted)
+    monkeypatch.setattr(calibrate, "tested", lambda found, *_: {"test": {}, "told": found.basis.calibration.high / 9})
+    settings = calibrate.CalibrateConfig(tmp_path, size=1, seed=3)
+    results = calibrate.recalibrated(tmp_path, settings)
+    ((who, modules, size, _, footage, seed, _),) = asked
+    assert (who, len(modules), size, footage, seed) == (names, 2, SIZE, True, 3)
+    found = load_ensemble(tmp_path)
+    assert found.basis.plain() == json.loads(json.dumps(wider.plain())) and found.about == about
+    assert results["told"] == 1 and results["calibration"] == ensemble.basis.calibration.about
+    with pytest.raises(UserError, match=r"records=here: .*leave records out"):
+        calibrate.recalibrated(tmp_path, replace(settings, records=Path("here")))
 
 
 @pytest.mark.parametrize(

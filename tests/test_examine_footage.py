@@ -11,7 +11,8 @@ from real_media import shared
 from generation.faces.media import Media
 from generation.records import UserError
 from scripts import examine_footage
-from scripts.examine_photos import INDEX, VISIBLE
+from scripts.examine_footage import INDEX
+from scripts.examine_photos import VISIBLE
 
 
 def test_clips_are_forged_with_expressions_of_others_and_encoded_alike(

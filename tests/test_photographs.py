@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -26,11 +27,11 @@ CONFIG = PhotographsConfig(
 )
 
 
-def made(folder: Path, workers: int) -> tuple[Path, list[Photograph]]:
+def made(folder: Path, workers: int, splits: Sequence[str] = SPLITS) -> tuple[Path, list[Photograph]]:
     shared("weights/mediapipe/face_landmarker.task")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examine_photos, "cache_folder", lambda: folder)
-        return photographs(CONFIG, workers=workers)
+        return photographs(CONFIG, workers=workers, splits=splits)
 
 
 def test_rows_show_the_inner_face_where_it_was_changed(tmp_path: Path) -> None:
@@ -106,6 +107,13 @@ def test_files_pairs_and_conditions_are_as_planned_whatever_the_number_of_proces
         source = files[item.source]
         assert (source.label, source.identity, source.condition) == (0, item.identity, item.condition)
         assert np.asarray(Image.open(where / item.mask)).max() > 127
+
+
+def test_people_of_a_split_are_the_same_without_the_others(tmp_path: Path) -> None:
+    where, some = made(tmp_path, 1, ("validation",))
+    assert some and not (where / "train").exists()
+    again, everything = made(tmp_path, 1)
+    assert again == where and some == [item for item in everything if item.split == "validation"]
 
 
 def test_every_split_is_forged_in_ways_of_its_own() -> None:
