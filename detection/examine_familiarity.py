@@ -127,7 +127,10 @@ class Familiarity:
         usual = self.ranges.get(condition, self.ranges[POOLED])
         for name, value, low, high in zip(DESCRIPTORS, described, *usual, strict=True):
             if value < low or value > high:
-                found.append(f"{WORDS[name]}: {value:.2f}, the calibration set has {low:.2f} to {high:.2f}")
+                passed = low if value < low else high
+                digits = next((n for n in (2, 3) if f"{value:.{n}f}" != f"{passed:.{n}f}"), 4)
+                told, *ends = (f"{number:.{digits}f}" for number in (value, low, high))
+                found.append(f"{WORDS[name]}: {told}, the calibration set has {' to '.join(ends)}")
         if distance > self.limit:
             found.append(
                 f"unlike the faces of the calibration set: distance {distance:.2f} in the detectors' features, at most "
