@@ -193,7 +193,7 @@ def _face(
     described = np.median(np.stack([look.described for look in looks]), axis=0)
     if np.isnan(described).any() and len(looks) > 1:
         described = np.nanmedian(np.stack([look.described for look in looks]), axis=0)
-    strange = basis.familiarity.strange(described, float(np.median(distances)), condition)
+    strange = basis.familiarity.strange(described, float(np.median(distances)), condition, basis.size)
     if side < SMALLEST:
         strange.insert(0, f"the square around the face has {side:.0f} pixels; at least {SMALLEST} are needed")
     seconds = np.array([look.seconds for look in looks])

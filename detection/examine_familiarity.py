@@ -119,18 +119,18 @@ class Familiarity:
             return np.zeros(len(features))
         return np.asarray(np.sqrt((((features - self.mean) @ self.axes.T) ** 2).mean(1)))
 
-    def strange(self, described: Floats, distance: float, condition: str = POOLED) -> list[str]:  # (8,)
-        """In words, why a face is too far from the calibration set; [] where it is not."""
+    def strange(self, described: Floats, distance: float, condition: str = POOLED, size: int = 1) -> list[str]:  # (8,)
+        """In words, why a face is too far from the calibration set; [] where it is not. size: pixels of the crop, of
+        which the resolution is a share."""
         found = []
         if np.isnan(described).any():
             found.append("the face could not be read, so its pose is unknown")
         usual = self.ranges.get(condition, self.ranges[POOLED])
         for name, value, low, high in zip(DESCRIPTORS, described, *usual, strict=True):
             if value < low or value > high:
-                passed = low if value < low else high
-                digits = next((n for n in (2, 3) if f"{value:.{n}f}" != f"{passed:.{n}f}"), 4)
-                told, *ends = (f"{number:.{digits}f}" for number in (value, low, high))
-                found.append(f"{WORDS[name]}: {told}, the calibration set has {' to '.join(ends)}")
+                unit = size if name == "resolution" else 1
+                told, least, most = _told(value * unit, low * unit, high * unit, 2 if unit == 1 else 0)
+                found.append(f"{WORDS[name]}: {told}, the calibration set has {least} to {most}")
         if distance > self.limit:
             found.append(
                 f"unlike the faces of the calibration set: distance {distance:.2f} in the detectors' features, at most "
@@ -160,6 +160,13 @@ class Familiarity:
         }
         mean, axes = np.array(plain["mean"]), np.array(plain["axes"]).reshape(-1, len(plain["mean"]))
         return Familiarity(ranges, mean, axes, float(plain["limit"]))
+
+
+def _told(value: float, low: float, high: float, digits: int) -> tuple[str, ...]:
+    """With so many digits after the point, or more where it takes them to see that a value is beyond an end."""
+    passed = low if value < low else high
+    needed = next((n for n in (digits, digits + 1) if f"{value:.{n}f}" != f"{passed:.{n}f}"), digits + 2)
+    return tuple(f"{number:.{needed}f}" for number in (value, low, high))
 
 
 def familiarity(

@@ -223,6 +223,7 @@ def test_what_is_usual_is_near_and_the_rest_is_far() -> None:
     there = np.array([0.6, *np.zeros(7)])
     assert usual.strange(there, 1.0, "clear") == usual.strange(there, 1.0) == []
     assert "pixels of the face: 0.60" in usual.strange(there, 1.0, "video")[0]
+    assert "pixels of the face: 307, the calibration set has 410 to" in usual.strange(there, 1.0, "video", 512)[0]
     by_a_hair = np.array([usual.ranges["video"][0, 0] - 0.0004, *np.zeros(7)])
     assert "0.7996, the calibration set has 0.8000 to" in usual.strange(by_a_hair, 1.0, "video")[0]
     unseen = generator.normal(size=(2000, 20)) @ mixing
