@@ -178,8 +178,8 @@ def test_csim_by_the_network_alone(smiles: SwapImages) -> None:
     for n in range(2):
         vectors = []
         for image, points in ((smiles.source, smiles.source_landmarks), (smiles.target, smiles.target_landmarks)):
-            p = points[n].numpy()
-            five = np.stack([p[36:42].mean(0), p[42:48].mean(0), p[30], p[48], p[54]])
+            p = points[n]
+            five = torch.stack([p[36:42].mean(0), p[42:48].mean(0), p[30], p[48], p[54]]).numpy()
             vectors.append(embedder.embed(image[n].permute(1, 2, 0).numpy(), five).astype(float))
         a, b = vectors
         reference.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
