@@ -43,7 +43,7 @@ MOST_PEOPLE = 100_000
 """Synthetic people of a split: their numbers begin at its multiples, so that who is tested does not depend on how many
 are trained on."""
 
-VERSION = 4
+VERSION = 5
 """To be raised with every change of what is written."""
 
 CONDITIONS = {
@@ -65,7 +65,7 @@ class PhotographsConfig:
     """train, validation, test: synthetic people; london: the same of the London Set, or none. expressions: photos of
     each synthetic person; forgeries: of each photo; train_expressions, train_forgeries: the same of people to train on;
     london_forgeries: of each photo of those of the London Set to train on, who are few; conditions: that each synthetic
-    training photo is seen in, drawn (others are seen in all)."""
+    photo to train on is seen in, drawn, and its forgeries in one of them each (others are seen in all)."""
 
     train: int = 600
     validation: int = 120
@@ -79,7 +79,7 @@ class PhotographsConfig:
     train_expressions: int = 4
     train_forgeries: int = 4
     london_forgeries: int = 8
-    conditions: int = 2
+    conditions: int = 4
     seed: int = 0
 
 
@@ -246,12 +246,14 @@ def _of_person(
                 mask = f"masks/{name}-{index}-{len(made)}.png"
                 write_beside(folder / mask, _encoded(changed, "png", 0, 1.0))
                 made.append((setting.name, forged, visible, mask))
-        names = list(CONDITIONS)
-        if split == "train" and synthetic:
-            names = [names[i] for i in sorted(draw.permutation(len(names))[: config.conditions])]
-        for condition in names:
+        names, drawn = list(CONDITIONS), split == "train" and synthetic
+        if drawn:
+            names = [names[i] for i in draw.permutation(len(names))[: config.conditions]]
+        for place, condition in enumerate(names):
             codec, quality, scale = CONDITIONS[condition]
             for which, (method, image, visible, mask) in enumerate(made):
+                if drawn and which and which % len(names) != place:
+                    continue
                 ending = "mp4" if codec == "h264" else "jpg"
                 file = f"{split}/{name}-{index}-{which}-{condition}.{ending}"
                 write_beside(folder / file, _encoded(image, codec, quality, scale))

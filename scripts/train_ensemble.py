@@ -24,7 +24,7 @@ from scripts.bench import Arm, Recipe, train
 from scripts.calibrate import LOOK_EVERY, basis_on_photographs, described, photo_rows, tested
 from scripts.door import configure, entry, progress, say
 from scripts.examine_faces import FaceSource
-from scripts.examine_photos import Photograph, PhotographsConfig, photographs
+from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, photographs
 from scripts.trainer import TrainerConfig
 
 
@@ -93,7 +93,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _faces(where: Path, index: list[Photograph], size: int) -> tuple[Faces, dict[str, Faces]]:
     """Inner faces of the photographs, kept as records beside them: the real ones, and the forged ones by where their
-    people are from. Those of validation, some and in one condition, only choose checkpoints."""
+    people are from. Those of validation, a third of the people in one condition each, only choose checkpoints."""
     folder = where / f"inner-faces-{size}"
     if not finished(folder):
         with FaceSource(LOOK_EVERY) as finder, progress("faces of photographs") as bar:
@@ -105,8 +105,9 @@ def _faces(where: Path, index: list[Photograph], size: int) -> tuple[Faces, dict
 
 
 def _trained_on(item: Photograph) -> bool:
-    held = item.split == "validation" and item.condition == "jpeg_85" and int(item.identity[-2:]) % 3 == 0
-    return item.split == "train" or held
+    number = int(item.identity[-2:])
+    held = number % 3 == 0 and item.condition == tuple(CONDITIONS)[number // 3 % len(CONDITIONS)]
+    return item.split == "train" or (item.split == "validation" and held)
 
 
 if __name__ == "__main__":

@@ -244,11 +244,37 @@ def test_a_backbone_is_timms_network_on_normalised_images() -> None:
         assert module(_images(2, 64, 64)).shape == (2,)
 
 
+def test_a_localizer_may_go_down_through_timms_network() -> None:
+    module = build_detector("localizer", {"architecture": "test_resnet"}).eval()
+    network = timm.create_model("test_resnet", features_only=True, out_indices=(0, 1, 2, 3)).eval()
+    own = {key.removeprefix("model."): value for key, value in module.body.body.state_dict().items()}
+    network.load_state_dict(own)
+    mean, deviation = (torch.tensor(network.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    images = _images(2)
+    with torch.no_grad():
+        theirs = network((images - mean) / deviation)
+        for features, expected in zip(module.body(images), theirs, strict=True):
+            torch.testing.assert_close(features, expected)
+        seen: list[Tensor] = []
+        module.head.register_forward_hook(lambda layer, given, found: seen.append(given[0]))
+        located = module.locate(images)
+        assert located.heat.shape == (2, 1, 64, 64)
+        assert module.locate(_images(1, 50, 41)).heat.shape == (1, 1, 50, 41)
+    width = theirs[-1].shape[1]
+    torch.testing.assert_close(seen[0][:, :width], theirs[-1].mean((-2, -1)))
+    torch.testing.assert_close(seen[0][:, width:-2], theirs[-1].amax((-2, -1)))
+
+
+def test_a_localizer_refuses_networks_without_fine_features() -> None:
+    with pytest.raises(UserError, match=r"architecture=convnext_atto: .* at 1/4 .*tf_efficientnet_lite0"):
+        build_detector("localizer", {"architecture": "convnext_atto"})
+
+
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_preset_lists_all_options_of_its_family(path: Path) -> None:
     config = OmegaConf.load(path)
     assert set(config.options) == {field.name for field in fields(DETECTORS[config.name].options)}
-    assert timm.is_model(config.options.get("architecture", "resnet10t"))
+    assert timm.is_model(config.options.get("architecture") or "resnet10t")
 
 
 def test_an_unknown_network_is_named_with_near_ones() -> None:
@@ -267,16 +293,19 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "shared" / "weights" / "timm" / "test_resnet.r160_in1k.safetensors"
 
 
-def test_pretrained_weights_are_taken_from_the_shared_folder(offline: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "prefix"), [("backbone", "body."), ("localizer", "body.body.model.")])
+def test_pretrained_weights_are_taken_from_the_shared_folder(
+    offline: Path, tmp_path: Path, name: str, prefix: str
+) -> None:
     network = timm.create_model("test_resnet")
     offline.parent.mkdir(parents=True)
     save_file(network.state_dict(), offline)
     options = {"architecture": "test_resnet", "pretrained": True}
-    module = build_detector("backbone", options)
-    body = module.body.state_dict()
-    same = [key for key, value in network.state_dict().items() if torch.equal(body[key], value)]
-    assert len(same) == len(body) - 2 and body["fc.weight"].shape[0] == 1
-    weights = save_detector(tmp_path / "D0", module, "backbone", options, {})
+    module = build_detector(name, options)
+    body = {key.removeprefix(prefix): value for key, value in module.state_dict().items() if key.startswith(prefix)}
+    same = [key for key, value in network.state_dict().items() if key in body and torch.equal(body[key], value)]
+    assert len(same) > 10 and {*body} - {*same} <= {"fc.weight", "fc.bias"}
+    weights = save_detector(tmp_path / "D0", module, name, options, {})
     offline.unlink()
     assert load_detector(weights).options["pretrained"] is True
 

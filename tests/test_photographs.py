@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -20,10 +21,10 @@ from scripts.bench import Recipe
 from scripts.calibrate import LOOK_EVERY, photo_rows
 from scripts.examine_faces import FaceSource
 from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs, ways_to_forge
-from scripts.train_ensemble import TrainEnsembleConfig, _faces
+from scripts.train_ensemble import TrainEnsembleConfig, _faces, _trained_on
 
 CONFIG = PhotographsConfig(
-    train=1, validation=1, test=0, london=False, expressions=1, train_expressions=2, conditions=1
+    train=1, validation=1, test=0, london=False, expressions=1, train_expressions=2, conditions=3
 )
 
 
@@ -97,9 +98,12 @@ def test_files_pairs_and_conditions_are_as_planned_whatever_the_number_of_proces
     for path in (path for path in where.rglob("*") if path.is_file()):
         theirs = again / path.relative_to(where)
         assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(theirs.read_bytes()).digest(), path
-    for split, photos, conditions in (("train", 2, 1), ("validation", 1, len(CONDITIONS))):
-        real = [item for item in index if item.split == split and not item.label]
+    for split, photos, conditions in (("train", 2, 3), ("validation", 1, len(CONDITIONS))):
+        here = [item for item in index if item.split == split]
+        real = [item for item in here if not item.label]
         assert len(real) == photos * conditions and {item.source for item in real} == {""}
+        times = set(Counter(item.mask for item in here if item.label).values())
+        assert times == {1 if split == "train" else conditions}
     files = {item.file: item for item in index}
     forged = [item for item in index if item.label]
     assert forged and all(item.visible >= VISIBLE for item in forged)
@@ -114,6 +118,20 @@ def test_people_of_a_split_are_the_same_without_the_others(tmp_path: Path) -> No
     assert some and not (where / "train").exists()
     again, everything = made(tmp_path, 1)
     assert again == where and some == [item for item in everything if item.split == "validation"]
+
+
+def test_checkpoints_are_chosen_on_every_condition_and_few_people() -> None:
+    seen = [
+        Photograph("", split, f"{place}-{number:03d}", 0, "", condition, "", "", "", 0.0)
+        for split in SPLITS for place in ("synthetic", "london") for number in range(100, 160)
+        for condition in CONDITIONS
+    ]  # fmt: skip
+    chosen = [item for item in seen if _trained_on(item)]
+    held = [item for item in chosen if item.split == "validation"]
+    assert [item for item in chosen if item.split == "train"] == [item for item in seen if item.split == "train"]
+    assert {item.split for item in chosen} == {"train", "validation"}
+    assert {item.condition for item in held} == set(CONDITIONS)
+    assert set(Counter(item.identity for item in held).values()) == {1} and len(held) == 40
 
 
 def test_every_split_is_forged_in_ways_of_its_own() -> None:

@@ -11,15 +11,13 @@ own size, or to `size`. Without `pretrained=true` the frozen part is random: for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.detectors.backbone import create_body
+from detection.detectors.backbone import Normalised, create_body
 from generation.records import UserError
 
 TUNINGS = ("norm", "svd")
@@ -59,18 +57,13 @@ class ResidualLinear(nn.Module):
 class Adapted(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged."""
 
-    mean: Tensor  # (3, 1, 1)
-    deviation: Tensor  # (3, 1, 1)
-
     def __init__(self, options: AdaptedOptions) -> None:
         super().__init__()
         if options.tuning not in TUNINGS:
             raise UserError(f"detector.options.tuning={options.tuning}: must be one of {', '.join(TUNINGS)}")
-        self.body = create_body(options.architecture, options.pretrained, outputs=0).requires_grad_(False)
-        stated: Mapping[str, Any] = self.body.pretrained_cfg
-        self.size = options.size or stated["input_size"][-1]
-        self.register_buffer("mean", torch.tensor(stated["mean"]).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(stated["std"]).view(3, 1, 1), persistent=False)
+        self.body = create_body(options.architecture, options.pretrained, num_classes=0).requires_grad_(False)
+        self.size = options.size or self.body.pretrained_cfg["input_size"][-1]
+        self.normalised = Normalised(self.body.pretrained_cfg)
         tuned = 0
         for name, layer in list(self.body.named_modules()):
             if options.tuning == "norm" and isinstance(layer, nn.LayerNorm):
@@ -92,7 +85,7 @@ class Adapted(nn.Module):
     def features(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C), on the unit sphere
         if images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
-        return F.normalize(self.body((images - self.mean) / self.deviation), dim=1)
+        return F.normalize(self.body(self.normalised(images)), dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.scale * self.features(images))

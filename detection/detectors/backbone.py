@@ -39,33 +39,66 @@ class BackboneOptions:
     size: int = 0
 
 
-class Backbone(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged."""
+class Normalised(nn.Module):
+    """Images in [0, 1] as timm states that a network takes them."""
 
     mean: Tensor  # (3, 1, 1)
     deviation: Tensor  # (3, 1, 1)
 
-    def __init__(self, options: BackboneOptions) -> None:
+    def __init__(self, stated: Mapping[str, Any]) -> None:
         super().__init__()
-        self.size = options.size
-        self.body = create_body(options.architecture, options.pretrained, outputs=1).to(
-            memory_format=torch.channels_last
-        )
-        stated: Mapping[str, Any] = self.body.pretrained_cfg
         self.register_buffer("mean", torch.tensor(stated["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(stated["std"]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation
+
+
+class Backbone(nn.Module):
+    """Images (B, 3, H, W) in [0, 1] -> (B,) log-odds that each is forged."""
+
+    def __init__(self, options: BackboneOptions) -> None:
+        super().__init__()
+        self.size = options.size
+        self.body = create_body(options.architecture, options.pretrained, num_classes=1).to(
+            memory_format=torch.channels_last
+        )
+        self.normalised = Normalised(self.body.pretrained_cfg)
+
+    def forward(self, images: Tensor) -> Tensor:
         if self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
-        seen = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.body(seen)
+        logits: Tensor = self.body(self.normalised(images).contiguous(memory_format=torch.channels_last))
         return logits.squeeze(1)
 
 
-def create_body(architecture: str, pretrained: bool, outputs: int) -> Any:  # timm's networks state more than nn.Module
-    """timm's network with so many outputs, 0 for its features. Raises `UserError` where there is none of this name, or
-    where its weights cannot be had."""
+class Pyramid(nn.Module):
+    """Images (B, 3, H, W) in [0, 1], sides divisible by 16 -> features (B, C, H / 2, W / 2) to (B, C, H / 16, W / 16)
+    of timm's network, of which no more than these need is kept. `widths`: their channels."""
+
+    def __init__(self, architecture: str, pretrained: bool) -> None:
+        super().__init__()
+        self.body = create_body(
+            architecture, pretrained, features_only=True, feature_cls="getter", out_indices=(0, 1, 2, 3)
+        )
+        scales = self.body.feature_info.reduction()
+        if scales != [2, 4, 8, 16]:
+            raise UserError(
+                f"detector.options.architecture={architecture}: its first features are at 1/{scales[0]} of the size, "
+                "not at 1/2; use another, such as tf_efficientnet_lite0 or resnet10t"
+            )
+        self.widths: tuple[int, ...] = tuple(self.body.feature_info.channels())
+        self.normalised = Normalised(self.body.model.pretrained_cfg)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.body(self.normalised(images))
+        return features
+
+
+def create_body(architecture: str, pretrained: bool, **wanted: Any) -> Any:  # timm's networks state more than nn.Module
+    """timm's network, as its `create_model` makes it when `wanted` is asked for: `num_classes`, 0 for one vector of
+    features, or `features_only`. Raises `UserError` where there is none of this name, or where its weights cannot be
+    had."""
     if not timm.is_model(architecture):
         near = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0)
         raise UserError(
@@ -73,7 +106,7 @@ def create_body(architecture: str, pretrained: bool, outputs: int) -> Any:  # ti
             f"timm.list_models() names them, for example {', '.join(near)}"
         )
     if not pretrained:
-        return timm.create_model(architecture, num_classes=outputs)
+        return timm.create_model(architecture, **wanted)
     stated = timm.get_pretrained_cfg(architecture)
     if stated is None or not stated.has_weights:
         raise UserError(f"detector.options.pretrained: timm has no weights of {architecture}; use pretrained=false")
@@ -82,7 +115,7 @@ def create_body(architecture: str, pretrained: bool, outputs: int) -> Any:  # ti
     found = [path for path in places if path.is_file()]
     overlay = {"file": str(found[0])} if found else None
     try:
-        return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=outputs)
+        return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, **wanted)
     except (OSError, RuntimeError, SafetensorError) as error:
         if found:
             raise UserError(f"{found[0]}: does not hold timm's weights of {architecture}; replace it") from error

@@ -4,9 +4,11 @@ Origin: a U-Net (Ronneberger et al., MICCAI 2015, arXiv 1505.04597) on residuals
 each forgery as second target, as multi-task detectors of forgeries are (Nguyen et al., BTAS 2019, arXiv 1906.06876).
 The log-odds of the picture see the features at the lowest resolution and the heat map's mean and peak.
 
-Normalisation: images in [0, 1]; residuals as in `frequency`. Input: any size of at least 8. The heat map is made at
-half of it and enlarged. A picture larger than `window` is seen through windows, as large as those that it was trained
-on; its log-odds are their mean.
+With `architecture` the way down is a network of timm, which may have learned from ImageNet, on colours alone.
+
+Normalisation: images in [0, 1]; residuals as in `frequency`; colours for timm's networks as it states for them. Input:
+any size of at least 8. The heat map is made at half of it and enlarged. A picture larger than `window` is seen through
+windows, as large as those that it was trained on; its log-odds are their mean.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detection.detectors.backbone import Pyramid
 from detection.detectors.frequency import Block, convolution
 from detection.detectors.fronts import Residuals
 from generation.records import UserError
@@ -29,11 +32,14 @@ from generation.records import UserError
 @dataclass(frozen=True)
 class LocalizerOptions:
     """truncation: as in `frequency`; widths: channels at 1/2, 1/4, 1/8 ... of the input's size; window: pixels a side
-    of what is seen at once, 0 for the whole picture."""
+    of what is seen at once, 0 for the whole picture; architecture: of timm, whose features at 1/2 to 1/16 are taken
+    in place of the former two, pretrained: with its weights."""
 
     truncation: float = 0.03
     widths: tuple[int, ...] = (24, 32, 48)
     window: int = 0
+    architecture: str = ""
+    pretrained: bool = False
 
 
 class Located(NamedTuple):
@@ -83,15 +89,18 @@ class Localizer(nn.Module):
 
     def __init__(self, options: LocalizerOptions) -> None:
         super().__init__()
-        widths = options.widths
-        if len(widths) < 2 or min(widths) < 1:
-            raise UserError(f"detector.options.widths={list(widths)}: two or more numbers of channels are needed")
         if options.window < 0:
             raise UserError(f"detector.options.window={options.window}: must be 0 (the whole picture) or more")
-        self.window = options.window
-        self.residuals = Residuals(options.truncation)
-        self.stem = convolution(self.residuals.channels + 12, widths[0])
-        self.down = nn.ModuleList([Block(inputs, outputs) for inputs, outputs in pairwise(widths)])
+        self.window, self.body, widths = options.window, None, options.widths
+        if options.architecture:
+            self.body = Pyramid(options.architecture, options.pretrained)
+            widths = self.body.widths
+        elif len(widths) < 2 or min(widths) < 1:
+            raise UserError(f"detector.options.widths={list(widths)}: two or more numbers of channels are needed")
+        else:
+            self.residuals = Residuals(options.truncation)
+            self.stem = convolution(self.residuals.channels + 12, widths[0])
+            self.down = nn.ModuleList([Block(inputs, outputs) for inputs, outputs in pairwise(widths)])
         self.up = nn.ModuleList([convolution(inputs + outputs, inputs) for inputs, outputs in pairwise(widths)])
         self.heat = nn.Conv2d(widths[0], 1, 1)
         self.head = nn.Linear(2 * widths[-1] + 2, 1)
@@ -110,12 +119,9 @@ class Localizer(nn.Module):
 
     def _seen(self, images: Tensor) -> Located:
         height, width = images.shape[-2:]
-        unit = 2 ** (len(self.down) + 1)
+        unit = 2 ** (len(self.up) + 1)
         images = F.pad(images, (0, -width % unit, 0, -height % unit), mode="replicate")
-        seen = torch.cat([self.residuals(images), F.pixel_unshuffle(images, 2) - 0.5], dim=1)
-        features = [F.relu(self.stem(seen))]
-        for block in self.down:
-            features.append(block(features[-1]))
+        features = self._features(images)
         x = features[-1]
         for level in reversed(range(len(self.up))):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
@@ -126,6 +132,17 @@ class Localizer(nn.Module):
         logit: Tensor = self.head(torch.cat(pooled, dim=1))
         whole = F.interpolate(heat, scale_factor=2.0, mode="bilinear", align_corners=False)
         return Located(logit.squeeze(1), whole[..., :height, :width])
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """At 1/2, 1/4, 1/8 ... of the size."""
+        if self.body is not None:
+            features: list[Tensor] = self.body(images)
+            return features
+        seen = torch.cat([self.residuals(images), F.pixel_unshuffle(images, 2) - 0.5], dim=1)
+        features = [F.relu(self.stem(seen))]
+        for block in self.down:
+            features.append(block(features[-1]))
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         return self.locate(images).logit
