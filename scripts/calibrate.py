@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,7 @@ from generation import records
 from generation.faces.alignment import cropped
 from generation.faces.media import Media
 from generation.records import UserError
+from generation.workers import each
 from scripts.data import load_labelled_faces
 from scripts.door import configure, entry, progress, say
 from scripts.examine import quoted
@@ -57,6 +59,9 @@ LOOK_EVERY = 3
 
 WHO = {"synthetic": "synthetic", "london": "of the London Set", "talking": "talking in clips of others"}
 """Beginning of an identity: who that is."""
+
+_AT_ONCE = 16
+"""Photographs whose faces are found by a process before it hands them on."""
 
 _Sized = TypeVar("_Sized", Look, Scored)
 
@@ -192,19 +197,41 @@ def _of_largest(looks: Sequence[_Sized]) -> list[_Sized]:
 
 
 def photo_rows(
-    where: Path, index: Sequence[Photograph], finder: Finder, size: int, bar: Callable[[int, int], None]
+    where: Path, index: Sequence[Photograph], size: int, bar: Callable[[int, int], None], workers: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Rows of records of the inner faces in crops of `size` pixels; of a clip, in its last frame that is looked at. The
-    face of a forgery is where it is in the real photograph."""
+    face of a forgery is where it is in the real photograph. workers: processes; rows and their order do not depend on
+    them."""
     together: dict[str, list[Photograph]] = {}
     for item in index:
         together.setdefault(item.source or item.file, []).append(item)
-    for done, (original, items) in enumerate(together.items()):
-        bar(done + 1, len(together))
-        looks = [look for look in finder.looks(where / original, size, Seen()) if not np.isnan(look.landmarks).any()]
+    groups = list(together.items())
+    jobs = [(where, groups[start : start + _AT_ONCE], size) for start in range(0, len(groups), _AT_ONCE)]
+    made: dict[int, list[dict[str, Any]]] = {}
+    done = 0
+    for job, rows in each(_inner_rows, jobs, workers, preload=__name__):
+        if rows is None:
+            raise UserError(f"faces of photographs: the process at {jobs[job][1][0][0]} was killed; run it again")
+        made[job] = rows
+        while done in made:
+            yield from made.pop(done)
+            done += 1
+            bar(done, len(jobs))
+
+
+def _inner_rows(where: Path, groups: Sequence[tuple[str, list[Photograph]]], size: int) -> list[dict[str, Any]]:
+    rows = []
+    for original, items in groups:
+        looks = [look for look in _finder().looks(where / original, size, Seen()) if not np.isnan(look.landmarks).any()]
         looks = _of_largest(looks)
-        for item in items if looks else ():
-            yield _inner_row(where, item, looks[-1], size)
+        rows += [_inner_row(where, item, looks[-1], size) for item in items if looks]
+    return rows
+
+
+@cache
+def _finder() -> FaceSource:
+    """What a worker process finds faces with, until it ends."""
+    return FaceSource(LOOK_EVERY).__enter__()
 
 
 def _inner_row(where: Path, item: Photograph, look: Look, size: int) -> dict[str, Any]:

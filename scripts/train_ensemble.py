@@ -21,9 +21,8 @@ from detection.examine_basis import Ensemble, load_ensemble, save_ensemble
 from detection.examine_views import InnerFace
 from generation.records import Faces, UserError, finished, load, write
 from scripts.bench import Arm, Recipe, train
-from scripts.calibrate import LOOK_EVERY, basis_on_photographs, described, photo_rows, tested
+from scripts.calibrate import basis_on_photographs, described, photo_rows, tested
 from scripts.door import configure, entry, progress, say
-from scripts.examine_faces import FaceSource
 from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, photographs
 from scripts.trainer import TrainerConfig
 
@@ -61,7 +60,7 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings = configure(TrainEnsembleConfig, config)
     with progress("photographs") as bar:
         where, index = photographs(settings.photographs, bar, settings.workers)
-    real, pools = _faces(where, index, settings.size)
+    real, pools = _faces(where, index, settings.size, settings.workers)
     shares = {place: settings.london_share if place == "london" else 1 - settings.london_share for place in pools}
     made = {}
     for name in settings.judging:
@@ -91,13 +90,13 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _faces(where: Path, index: list[Photograph], size: int) -> tuple[Faces, dict[str, Faces]]:
+def _faces(where: Path, index: list[Photograph], size: int, workers: int = 1) -> tuple[Faces, dict[str, Faces]]:
     """Inner faces of the photographs, kept as records beside them: the real ones, and the forged ones by where their
     people are from. Those of validation, a third of the people in one condition each, only choose checkpoints."""
     folder = where / f"inner-faces-{size}"
     if not finished(folder):
-        with FaceSource(LOOK_EVERY) as finder, progress("faces of photographs") as bar:
-            write(folder, photo_rows(where, [item for item in index if _trained_on(item)], finder, size, bar))
+        with progress("faces of photographs") as bar:
+            write(folder, photo_rows(where, [item for item in index if _trained_on(item)], size, bar, workers))
     faces = load(folder, order=("label", "origin", "split"))
     real, forged = faces.where(label=0), faces.where(label=1)
     place = np.array([name.partition("-")[0] for name in forged.identity])

@@ -16,10 +16,9 @@ from real_media import shared
 
 from detection.examine_views import inner_square
 from generation.records import SPLITS, UserError, row, write
-from scripts import examine_photos
+from scripts import calibrate, examine_photos
 from scripts.bench import Recipe
-from scripts.calibrate import LOOK_EVERY, photo_rows
-from scripts.examine_faces import FaceSource
+from scripts.calibrate import photo_rows
 from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs, ways_to_forge
 from scripts.train_ensemble import TrainEnsembleConfig, _faces, _trained_on
 
@@ -38,8 +37,7 @@ def made(folder: Path, workers: int, splits: Sequence[str] = SPLITS) -> tuple[Pa
 def test_rows_show_the_inner_face_where_it_was_changed(tmp_path: Path) -> None:
     """Under the mask a forgery differs from its real photograph, elsewhere only by what the file format does."""
     where, index = made(tmp_path, 1)
-    with FaceSource(LOOK_EVERY) as finder:
-        rows = list(photo_rows(where, index, finder, 256, lambda done, total: None))
+    rows = list(photo_rows(where, index, 256, lambda done, total: None))
     assert len(rows) == len(index) and {one["split"] for one in rows} == {"train", "validation"}
     real = {one["clip"]: pixels(one["image"]) for one in rows if not one["label"]}
     assert {image.shape for image in real.values()} == {(inner_square(256)[2],) * 2 + (3,)}
@@ -51,6 +49,20 @@ def test_rows_show_the_inner_face_where_it_was_changed(tmp_path: Path) -> None:
         inside.append(changed[mask > 250].mean())
         outside.append(changed[mask == 0].mean())
     assert np.mean(inside) > 2.5 * np.mean(outside)
+
+
+def test_rows_and_their_order_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, index = made(tmp_path, 1, ("train",))
+    monkeypatch.setattr(calibrate, "_AT_ONCE", 1)
+    seen: list[tuple[int, int]] = []
+    one, two = (
+        [(row["clip"], row["method"], row["image"]["bytes"]) for row in photo_rows(where, index, 256, bar, workers)]
+        for workers, bar in ((1, lambda done, total: None), (2, lambda done, total: seen.append((done, total))))
+    )
+    assert one == two and len(one) == len(index)
+    assert seen == [(done + 1, 6) for done in range(6)]
 
 
 def test_an_ensemble_is_trained_on_synthetic_people_and_on_those_of_london_apart(tmp_path: Path) -> None:
