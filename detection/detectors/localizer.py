@@ -33,7 +33,7 @@ from generation.records import UserError
 class LocalizerOptions:
     """truncation: as in `frequency`; widths: channels at 1/2, 1/4, 1/8 ... of the input's size; window: pixels a side
     of what is seen at once, 0 for the whole picture; architecture: of timm, whose features at 1/2 to 1/16 are taken
-    in place of the former two, pretrained: with its weights."""
+    in place of residuals and `widths`; pretrained: with its weights."""
 
     truncation: float = 0.03
     widths: tuple[int, ...] = (24, 32, 48)
