@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -75,14 +76,23 @@ class Scored(NamedTuple):
 
 
 def scored(looks: Iterator[Look], modules: Sequence[nn.Module]) -> Iterator[tuple[Look, Scored]]:
-    """The looks with the detectors' answers, some at a time."""
-    while batch := list(islice(looks, _AT_ONCE)):
-        images = torch.from_numpy(np.stack([look.crop for look in batch])).permute(0, 3, 1, 2)
-        scores, features = scores_and_features(modules, images)
-        for look, score, feature in zip(batch, scores, features, strict=True):
-            described = descriptors(look.crop, look.side, look.pose)
-            box = tuple(float(value) for value in look.box)
-            yield look, Scored(look.number, look.frame, look.seconds, box, look.side, score, described, feature)
+    """The looks with the detectors' answers, some at a time: of those before while the next are found."""
+    asked: list[tuple[list[Look], Future[tuple[Floats, Floats]]]] = []
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as beside:
+        while batch := list(islice(looks, _AT_ONCE)):
+            images = torch.from_numpy(np.stack([look.crop for look in batch])).permute(0, 3, 1, 2)
+            asked.append((batch, beside.submit(scores_and_features, modules, images)))
+            if len(asked) > 1:
+                yield from _answered(*asked.pop(0))
+        for one in asked:
+            yield from _answered(*one)
+
+
+def _answered(batch: Sequence[Look], answers: Future[tuple[Floats, Floats]]) -> Iterator[tuple[Look, Scored]]:
+    for look, score, feature in zip(batch, *answers.result(), strict=True):
+        described = descriptors(look.crop, look.side, look.pose)
+        box = tuple(float(value) for value in look.box)
+        yield look, Scored(look.number, look.frame, look.seconds, box, look.side, score, described, feature)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from detection.examine_report import file_json, file_page, render, write_page
 from generation.faces.footage import files_in
 from generation.provenance import verify
 from generation.records import UserError, write_beside
+from generation.workers import each
 from scripts.door import Incomplete, configure, entry, progress, say
 from scripts.examine_faces import FaceSource
 from scripts.summary import commit, jsonable
@@ -46,12 +48,14 @@ class ExamineConfig:
     path: str
     weights: Path | None = None
     every: int | None = None
-    most: int = 250
+    most: int = 125
     seed: int = 0
+    workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.most < 1:
-            raise UserError(f"most={self.most}: must be at least 1")
+        for key in ("most", "workers"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key}={getattr(self, key)}: must be at least 1")
 
 
 @entry("examine")
@@ -59,22 +63,15 @@ def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
     settings = configure(ExamineConfig, config)
     ensemble = load_ensemble(settings.weights)
     paths = files_of(settings.path)
-    torch.set_num_threads(min(2, torch.get_num_threads()))
-    files: list[dict[str, Any]] = []
+    parts = folder / "files"
     failed: list[dict[str, str]] = []
-    with progress("examine") as bar, FaceSource(settings.every, settings.most) as finder:
-        for done, path in enumerate(paths):
-            if len(paths) == 1:
-                finder.progress = lambda frame, frames: bar(frame, frames)
-            try:
-                files.append(_examined(path, ensemble, finder, folder / "files", settings))
-            except UserError as error:
-                if len(paths) == 1:
-                    raise
-                say(f"left out: {error}")
-                failed.append({"path": str(path), "reason": str(error)})
-            if len(paths) > 1:
-                bar(done + 1, len(paths))
+    with progress("examine") as bar:
+        if len(paths) == 1:
+            torch.set_num_threads(min(2, torch.get_num_threads()))
+            with FaceSource(settings.every, settings.most, bar) as finder:
+                files = [_examined(paths[0], ensemble, finder, parts, settings)]
+        else:
+            files, failed = _side_by_side(paths, parts, settings, bar)
     if not files:
         raise UserError(f"path={settings.path}: none of {len(paths)} files can be examined; {failed[0]['reason']}")
     text = render(files, failed, ensemble, time.strftime("%Y-%m-%d"), commit())
@@ -111,12 +108,45 @@ def files_of(path: str) -> list[Path]:
     raise UserError(f'path={path}: no such file or folder; or give a pattern, as path="DIR/*.jpg"')
 
 
+def _side_by_side(
+    paths: Sequence[Path], folder: Path, settings: ExamineConfig, bar: Callable[[int, int], None]
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """What `_examined` gives of the files that can be examined, and of the others why they cannot; in their order."""
+    files: dict[int, dict[str, Any]] = {}
+    failed: dict[int, dict[str, str]] = {}
+    jobs = [(path, folder, settings) for path in paths]
+    for index, found in each(_in_worker, jobs, settings.workers, preload=__name__):
+        if isinstance(found, dict):
+            files[index] = found
+        else:
+            reason = found or f"{paths[index]}: its process was killed, perhaps for want of memory; run it again"
+            failed[index] = {"path": str(paths[index]), "reason": reason}
+            say(f"left out: {reason}")
+        bar(len(files) + len(failed), len(paths))
+    return [files[index] for index in sorted(files)], [failed[index] for index in sorted(failed)]
+
+
+def _in_worker(path: Path, folder: Path, settings: ExamineConfig) -> dict[str, Any] | str:
+    torch.set_num_threads(1)
+    ensemble, finder = _held(settings.weights, settings.every, settings.most)
+    try:
+        return _examined(path, ensemble, finder, folder, settings)
+    except UserError as error:
+        return str(error)
+
+
+@cache
+def _held(weights: Path | None, every: int | None, most: int) -> tuple[Ensemble, FaceSource]:
+    """What a process examines with, until it ends."""
+    return load_ensemble(weights), FaceSource(every, most).__enter__()
+
+
 def _examined(
     path: Path, ensemble: Ensemble, finder: FaceSource, folder: Path, settings: ExamineConfig
 ) -> dict[str, Any]:
     """Of one file what the page and `verdict.json` need, from the run's folder where it was examined before."""
     stat = path.stat()
-    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {settings}"
+    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {replace(settings, workers=1)}"
     part = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
     if part.is_file():
         known: dict[str, Any] = json.loads(part.read_bytes())

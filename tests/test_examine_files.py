@@ -141,7 +141,7 @@ def test_a_video_is_sampled_evenly_and_says_so(finder: FaceSource, tmp_path: Pat
     path = film(tmp_path / "a.mp4", [person("103", 128)] * 24)
     finder.most = 6
     looks, seen = looked(finder, path)
-    finder.most = 250
+    finder.most = 125
     assert [look.frame for look in looks] == [0, 4, 8, 12, 16, 20]
     assert "one frame in 4 of 24" in seen.sampling and "every=1" in seen.sampling
 
@@ -160,7 +160,7 @@ def test_a_long_video_is_looked_at_here_and_there(finder: FaceSource, tmp_path: 
         out.mux(stream.encode())
     finder.most = 20
     looks, seen = looked(finder, path)
-    finder.most = 250
+    finder.most = 125
     assert 15 <= len(looks) <= 20 and looks[-1].seconds > 6000
     assert "120 minutes" in seen.sampling and "every=N" in seen.sampling
     assert len(set(seen.person.values())) == 1
@@ -259,6 +259,13 @@ def test_seventeen_verdicts_and_three_reasons(
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").iterdir()}
     assert command(monkeypatch, tmp_path, f"path={folder}") == 3  # goes on where it was: nothing is examined twice
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").iterdir()} == parts
+    two = tmp_path / "two"
+    put(two / "b.png", person("103", 16))
+    shutil.copy(first, two / "a.jpg")
+    assert command(monkeypatch, two, f"path={two}", "workers=1") == 0
+    alone = json.loads((two / "run" / "verdict.json").read_text())["files"]
+    assert [Path(one["path"]).name for one in alone] == ["a.jpg", "b.png"] and alone[1]["faces"] == []
+    assert alone[0]["faces"] == verdict["files"][0]["faces"]
 
 
 @pytest.mark.parametrize(
@@ -267,6 +274,7 @@ def test_seventeen_verdicts_and_three_reasons(
         (["path=none.jpg"], "no such file or folder"),
         (["path=a.png", "every=0"], "every=0: must be 1"),
         (["path=a.png", "most=0"], "most=0: must be at least 1"),
+        (["path=a.png", "workers=0"], "workers=0: must be at least 1"),
         (["path=a.png", "detector=none"], "detector=none: no such file or folder"),
     ],
 )
