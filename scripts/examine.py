@@ -48,7 +48,7 @@ class ExamineConfig:
     path: str
     weights: Path | None = None
     every: int | None = None
-    most: int = 125
+    most: int = 100
     seed: int = 0
     workers: int = 1
 

@@ -56,7 +56,7 @@ class FaceSource(FaceNetworks):
     """
 
     def __init__(
-        self, every: int | None = None, most: int = 125, progress: Callable[[int, int], None] | None = None
+        self, every: int | None = None, most: int = 100, progress: Callable[[int, int], None] | None = None
     ) -> None:
         if every is not None and every < 1:
             raise UserError(f"every={every}: must be 1 (every frame) or more")
