@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +33,8 @@ from generation.motion import expression_of
 from generation.provenance import Statement
 from generation.records import UserError
 from generation.reenactors import load_reenactor, shipped
-from scripts.examine import files_of, main, marks, quoted
+from scripts import examine as examine_script
+from scripts.examine import ExamineConfig, _side_by_side, files_of, main, marks, quoted
 from scripts.examine_faces import FaceSource
 from scripts.examine_photos import PhotographsConfig, _people
 
@@ -266,6 +269,22 @@ def test_seventeen_verdicts_and_three_reasons(
     alone = json.loads((two / "run" / "verdict.json").read_text())["files"]
     assert [Path(one["path"]).name for one in alone] == ["a.jpg", "b.png"] and alone[1]["faces"] == []
     assert alone[0]["faces"] == verdict["files"][0]["faces"]
+
+
+def dies_of_b(path: Path, folder: Path, settings: ExamineConfig) -> dict[str, Any]:
+    if path.name == "b.mp4":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"path": path.name}
+
+
+def test_a_file_that_kills_its_process_is_named_and_the_others_are_examined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(examine_script, "_in_worker", dies_of_b)
+    paths = [tmp_path / name for name in ("a.jpg", "b.mp4", "c.jpg")]
+    files, failed = _side_by_side(paths, tmp_path, ExamineConfig("in", workers=2), lambda done, total: None)
+    assert files == [{"path": "a.jpg"}, {"path": "c.jpg"}]
+    assert [one["path"] for one in failed] == [str(paths[1])] and "b.mp4: its process was killed" in failed[0]["reason"]
 
 
 @pytest.mark.parametrize(
