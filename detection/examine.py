@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detection.calibration import verbal
+from detection.examine_answers import Answers, Map, answers
 from detection.examine_basis import Ensemble
-from detection.examine_familiarity import descriptors, scores_and_features
+from detection.examine_familiarity import descriptors
 from detection.examine_looks import Finder, Look, Seen
 
 Floats = NDArray[np.float64]
@@ -75,32 +76,46 @@ class Scored(NamedTuple):
     features: Floats
 
 
-def scored(looks: Iterator[Look], modules: Sequence[nn.Module]) -> Iterator[tuple[Look, Scored]]:
+class Asked(NamedTuple):
+    """A look, what is kept of it, and by detector its map or None, see `examine_answers`."""
+
+    look: Look
+    kept: Scored
+    maps: list[Map | None]
+
+
+def scored(looks: Iterator[Look], modules: Sequence[nn.Module]) -> Iterator[Asked]:
     """The looks with the detectors' answers, some at a time: of those before while the next are found."""
-    asked: list[tuple[list[Look], Future[tuple[Floats, Floats]]]] = []
+    asked: list[tuple[list[Look], Future[Answers]]] = []
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as beside:
         while batch := list(islice(looks, _AT_ONCE)):
             images = torch.from_numpy(np.stack([look.crop for look in batch])).permute(0, 3, 1, 2)
-            asked.append((batch, beside.submit(scores_and_features, modules, images)))
+            asked.append((batch, beside.submit(answers, modules, images)))
             if len(asked) > 1:
                 yield from _answered(*asked.pop(0))
         for one in asked:
             yield from _answered(*one)
 
 
-def _answered(batch: Sequence[Look], answers: Future[tuple[Floats, Floats]]) -> Iterator[tuple[Look, Scored]]:
-    for look, score, feature in zip(batch, *answers.result(), strict=True):
+def _answered(batch: Sequence[Look], future: Future[Answers]) -> Iterator[Asked]:
+    found = future.result()
+    for index, look in enumerate(batch):
         described = descriptors(look.crop, look.side, look.pose)
         box = tuple(float(value) for value in look.box)
-        yield look, Scored(look.number, look.frame, look.seconds, box, look.side, score, described, feature)
+        numbers = found.scores[index], described, found.features[index]
+        kept = Scored(look.number, look.frame, look.seconds, box, look.side, *numbers)
+        yield Asked(look, kept, found.maps_of(index))
 
 
 @dataclass(frozen=True, eq=False)
 class Worst:
-    """A frame that speaks most for a forgery. llr: of this frame alone; None where there is no verdict."""
+    """A frame that speaks most for a forgery. llr: of this frame alone; None where there is no verdict.
+    maps: by detector, see `examine_answers.Answers`; foremost: index of the detector that alone speaks most for one."""
 
     look: Look
     llr: float | None
+    maps: list[Map | None]
+    foremost: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +171,14 @@ def examine(path: Path, ensemble: Ensemble, finder: Finder, quality: int | None 
     basis, seen = ensemble.basis, Seen()
     looks: list[Scored] = []
     distances: list[float] = []
-    kept: dict[int, list[tuple[float, int, Look]]] = {}
-    for look, one in scored(finder.looks(path, basis.size, seen), ensemble.modules):
+    kept: dict[int, list[tuple[float, int, Asked]]] = {}
+    for asked in scored(finder.looks(path, basis.size, seen), ensemble.modules):
+        look, one, _ = asked
         distances.append(float(basis.familiarity.distance(one.features[None])[0]))
         looks.append(one._replace(features=np.empty(0)))
         ratio = float(basis.calibration.llr(one.scores)[0])
         heap = kept.setdefault(look.track, [])
-        heapq.heappush(heap, (ratio, look.number, look))
+        heapq.heappush(heap, (ratio, look.number, asked))
         if len(heap) > _WORST:
             heapq.heappop(heap)
     people: dict[int, list[int]] = {}
@@ -178,7 +194,7 @@ def examine(path: Path, ensemble: Ensemble, finder: Finder, quality: int | None 
                 number,
                 [looks[row] for row in rows],
                 np.array([distances[row] for row in rows]),
-                [look for *_, look in worst],
+                [asked for *_, asked in worst],
                 ensemble,
                 seen,
                 quality,
@@ -191,7 +207,7 @@ def _face(
     number: int,
     looks: list[Scored],
     distances: Floats,
-    worst: list[Look],
+    worst: list[Asked],
     ensemble: Ensemble,
     seen: Seen,
     quality: int | None,
@@ -219,7 +235,15 @@ def _face(
         name: (float(mean[index]), None if strange else _alone(basis.singles[name], float(mean[index]), ensemble))
         for index, name in enumerate(ensemble.names)
     }
-    told = [Worst(look, None if strange else float(ratios[_place(looks, look)])) for look in worst]
+    told = [
+        Worst(
+            asked.look,
+            None if strange else float(ratios[_place(looks, asked.look)]),
+            asked.maps,
+            _foremost(asked.kept.scores, ensemble),
+        )
+        for asked in worst
+    ]
     return Face(
         number=number,
         looks=len(looks),
@@ -243,6 +267,11 @@ def _face(
 def _alone(line: Sequence[float], score: float, ensemble: Ensemble) -> float:
     calibration = ensemble.basis.calibration
     return float(np.clip(line[0] * score + line[1], calibration.low, calibration.high))
+
+
+def _foremost(scores: Floats, ensemble: Ensemble) -> int:
+    slopes, offsets = np.array([ensemble.basis.singles[name] for name in ensemble.names]).T
+    return int(np.argmax(slopes * scores + offsets))
 
 
 def _place(looks: list[Scored], look: Look) -> int:

@@ -8,16 +8,13 @@ distance in the set's principal components; Lee et al. 2018, arXiv 1807.03888, w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from detection.calibration import POOLED, people_folds
 from generation.records import UserError
@@ -69,37 +66,6 @@ def descriptors(crop: np.ndarray, side: float, pose: tuple[float, float]) -> Flo
             abs(pose[1]),
         ]
     )
-
-
-@contextmanager
-def features_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Inside, every call of a module adds what its last linear layer was given, (B, F), or (V * B, F) of one that sees
-    each picture V times, through windows or mirrored, view by view; nothing for one without."""
-    seen: list[Tensor] = []
-    hooks = []
-    for module in modules:
-        layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-        if layers:
-            hooks.append(layers[-1].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach())))
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@torch.no_grad()
-def scores_and_features(modules: Sequence[nn.Module], images: Tensor) -> tuple[Floats, Floats]:
-    """Log-odds (N, K) of K detectors in eval mode, and their features side by side (N, F), F may be 0.
-
-    images: uint8 (N, 3, S, S)
-    """
-    pixels = images.float() / 255
-    with features_of(modules) as seen:
-        scores = torch.stack([module(pixels).double() for module in modules], 1)
-    means = [one.reshape(-1, len(images), one[0].numel()).mean(0) for one in seen]
-    features = torch.cat(means, 1).double() if means else torch.empty(len(images), 0)
-    return scores.numpy(), features.numpy().astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

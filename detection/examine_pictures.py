@@ -4,91 +4,49 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 import torch
-import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from PIL import Image
-from torch import Tensor, nn
 
-from detection.detectors.localizer import Localizer
 from detection.evaluation_pictures import heated
-from detection.examine import SUSPICIOUS, Face, smoothed
+from detection.examine import SUSPICIOUS, Face, Worst, smoothed
+from detection.examine_answers import MAP, grad_cam
 from detection.examine_basis import Ensemble
-from detection.examine_views import InnerFace
-from detection.pictures import INK, QUIET, RULE, STYLE, canvas_of, data_address
+from detection.pictures import INK, QUIET, RULE, STYLE, canvas_of, data_address, number
 
 _FORGED, _REAL = "#a8321b", "#1f5a94"
-_LEAST_MAP, _SHOWN = 4, 192
-
-
-def grad_cam(module: nn.Module, images: Tensor) -> np.ndarray | None:  # (B, 3, H, W) in [0, 1] -> (B, H, W) in [0, 1]
-    """Where the log-odds of a forgery come from: the last convolution's maps, weighted by their mean gradient, what
-    speaks for a forgery only (Selvaraju et al., ICCV 2017, arXiv 1610.02391); each picture's peak is 1.
-
-    None for a detector without gradients or convolutions.
-    """
-    if isinstance(module, InnerFace):
-        part = _class_activation(module.module, module.seen(images))
-        maps = None if part is None else module.spread(part, images.shape[-1])
-    else:
-        maps = _class_activation(module, images)
-    if maps is None:
-        return None
-    found: np.ndarray = (maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12))[:, 0].numpy()
-    return found
-
-
-def _class_activation(module: nn.Module, images: Tensor) -> Tensor | None:  # (B, 3, H, W) -> (B, 1, H, W)
-    windows = module.windows(images) if isinstance(module, Localizer) else None
-    if windows is not None and len(windows.corners) > 1:
-        parts = _class_activation(module, windows.cut(images))
-        return None if parts is None else windows.joined(parts)
-    seen: list[Tensor] = []
-
-    def note(_: nn.Module, __: Any, output: Tensor) -> None:
-        if output.ndim == 4 and min(output.shape[-2:]) >= _LEAST_MAP and output.requires_grad:
-            seen.append(output)
-
-    hooks = [layer.register_forward_hook(note) for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-    try:
-        with torch.enable_grad():
-            logits = module(images.detach().clone().requires_grad_())
-            if not seen or not logits.requires_grad:
-                return None
-            (gradient,) = torch.autograd.grad(logits.sum(), seen[-1])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    maps = F.relu((gradient.mean((-2, -1), keepdim=True) * seen[-1]).sum(1, keepdim=True)).detach()
-    return F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Explained(dict[str, bytes]):
     """title -> JPEG of one frame: the face, and what each way of looking at it shows."""
 
 
-def explained(crop: np.ndarray, ensemble: Ensemble) -> Explained:  # uint8 (S, S, 3)
-    """The face, the heat map of every detector that has one, and Grad-CAM of all that have gradients."""
-    images = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
-    found = Explained({"the face": _jpeg(crop)})
-    for name, module in zip(ensemble.names, ensemble.modules, strict=True):
-        locate = getattr(module, "locate", None)
-        if locate is not None:
-            with torch.no_grad():
-                heat = torch.sigmoid(locate(images).heat)[0, 0].numpy()
-            found[f"{name}: held for changed"] = _jpeg(heated(crop, heat))
-        cam = grad_cam(module, images)
+def explained(worst: Worst, ensemble: Ensemble) -> Explained:
+    """The face, the heat map of every detector that has one, and Grad-CAM of the others and of the one that speaks most
+    for a forgery."""
+    small = np.asarray(Image.fromarray(worst.look.crop).resize((MAP, MAP), Image.Resampling.BILINEAR))
+    found = Explained({"the face": _jpeg(small)})
+    images = torch.from_numpy(worst.look.crop).permute(2, 0, 1)[None].float() / 255
+    for index, (name, module) in enumerate(zip(ensemble.names, ensemble.modules, strict=True)):
+        heat = worst.maps[index]
+        if heat is not None:
+            found[f"{name}: held for changed"] = _jpeg(heated(small, heat / 255))
+        cam = grad_cam(module, images) if heat is None or index == worst.foremost else None
         if cam is not None and cam.max() > 0:
-            found[f"{name}: Grad-CAM"] = _jpeg(heated(crop, cam[0]))
+            shown = cv2.resize(cam[0], (MAP, MAP), interpolation=cv2.INTER_AREA)
+            found[f"{name}: Grad-CAM"] = _jpeg(heated(small, shown))
     return found
 
 
 def _jpeg(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).resize((_SHOWN, _SHOWN), Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=88)
+    Image.fromarray(image).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
@@ -108,18 +66,28 @@ def timeline(face: Face) -> str:
 
 
 def verdict_bar(face: Face, low: float, high: float) -> str:
-    """The LLR with its interval between the least and the largest that the calibration supports."""
+    """The LLR with its interval between the least and the largest that the calibration supports. Made of lines and
+    words without axes, which take most of the time of so small a picture."""
     assert face.llr is not None and face.low is not None and face.high is not None
+
+    def at(llr: float) -> float:
+        return 0.06 + 0.88 * (llr - low) / (high - low)
+
+    bottom, middle, top = 0.48, 0.72, 0.96
     with matplotlib.rc_context(STYLE):
-        figure, axes = canvas_of(5.2, 0.95)
-        axes.axvspan(low, 0, color=_REAL, alpha=0.1, linewidth=0)
-        axes.axvspan(0, high, color=_FORGED, alpha=0.1, linewidth=0)
-        axes.axvline(0, color=QUIET, linewidth=1)
-        axes.plot([face.low, face.high], [0, 0], color=INK, linewidth=4, solid_capstyle="butt")
-        axes.plot(face.llr, 0, "o", color=INK, markersize=9, markeredgecolor="white")
-        axes.set(xlim=(low, high), ylim=(-1, 1), yticks=[])
-        axes.set_xticks([low, 0, high], [f"real\n{low:.1f}", "0", f"forged\n{high:.1f}"])
-        axes.spines[:].set_visible(False)
+        figure = Figure(figsize=(5.2, 0.95))
+        for colour, left, right in ((_REAL, low, 0), (_FORGED, 0, high)):
+            band = Rectangle(
+                (at(left), bottom), at(right) - at(left), top - bottom, color=colour, alpha=0.1, linewidth=0
+            )
+            figure.add_artist(band)
+        figure.add_artist(Line2D([at(0)] * 2, [bottom, top], color=QUIET, linewidth=1))
+        interval = [at(face.low), at(face.high)]
+        figure.add_artist(Line2D(interval, [middle] * 2, color=INK, linewidth=4, solid_capstyle="butt"))
+        point = Line2D([at(face.llr)], [middle], marker="o", color=INK, markersize=9, markeredgecolor="white")
+        figure.add_artist(point)
+        for place, words in ((low, f"real\n{number(low, 1)}"), (0, "0"), (high, f"forged\n{number(high, 1)}")):
+            figure.text(at(place), 0.42, words, color=QUIET, ha="center", va="top")
         return data_address(figure)
 
 

@@ -108,7 +108,7 @@ def file_page(found: Examination, ensemble: Ensemble, most: int = 12) -> dict[st
                 "pictures": [
                     {"title": f"at {worst.look.seconds:.2f} s" if found.seen.kind == "video" else "", "parts": parts}
                     for worst in face.worst[:_MOST_PICTURES]
-                    for parts in [_addresses(explained(worst.look.crop, ensemble))]
+                    for parts in [_addresses(explained(worst, ensemble))]
                 ]
                 if face.number in shown
                 else [],

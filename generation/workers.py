@@ -19,7 +19,8 @@ def each(
     """(index of the job, `work(*job)`) as the jobs end; None for one whose process died.
 
     Every worker is a process of its own that takes one job at a time, so it is known which job killed it; a new process
-    takes its place. What `work` raises is raised here. `preload` names the module to import before processes are made.
+    takes its place. What `work` raises is raised here. `preload` names the module to import before processes are made,
+    as `scripts.examine`; `__main__` would be imported by every worker for itself.
     """
     context = _context(preload)
     waiting = iter(enumerate(jobs))
@@ -49,6 +50,16 @@ def each(
     finally:
         for _, lane in running.values():
             lane.shutdown(wait=False, cancel_futures=True)
+
+
+def prepare(preload: str) -> None:
+    """Begin at once with the imports that workers need, in a process beside this one: what the caller imports after
+    this call, it imports at the same time."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        from multiprocessing import forkserver
+
+        _context(preload)
+        forkserver.ensure_running()
 
 
 def _lane(context: BaseContext) -> ProcessPoolExecutor:

@@ -182,7 +182,7 @@ def _observed(
 ) -> Iterator[tuple[Photograph, list[Scored], str]]:
     for done, item in enumerate(index):
         seen, path = Seen(), where / item.file
-        looks = [one for _, one in scored(finder.looks(path, size, seen), modules)]
+        looks = [asked.kept for asked in scored(finder.looks(path, size, seen), modules)]
         looks = _of_largest(looks)
         if looks:
             side = float(np.median([look.side for look in looks]))
@@ -209,7 +209,7 @@ def photo_rows(
     jobs = [(where, groups[start : start + _AT_ONCE], size) for start in range(0, len(groups), _AT_ONCE)]
     made: dict[int, list[dict[str, Any]]] = {}
     done = 0
-    for job, rows in each(_inner_rows, jobs, workers, preload=__name__):
+    for job, rows in each(_inner_rows, jobs, workers, preload="scripts.calibrate"):
         if rows is None:
             raise UserError(f"faces of photographs: the process at {jobs[job][1][0][0]} was killed; run it again")
         made[job] = rows

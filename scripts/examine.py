@@ -23,6 +23,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from generation.workers import each, prepare
+
+if __name__ == "__main__" and not any(Path(argument.removeprefix("path=")).is_file() for argument in sys.argv[1:]):
+    prepare("scripts.examine")
+
 import torch
 from omegaconf import DictConfig
 
@@ -33,7 +38,6 @@ from detection.examine_report import file_json, file_page, render, write_page
 from generation.faces.footage import files_in
 from generation.provenance import verify
 from generation.records import UserError, write_beside
-from generation.workers import each
 from scripts.door import Incomplete, configure, entry, progress, say
 from scripts.examine_faces import FaceSource
 from scripts.summary import commit, jsonable
@@ -115,7 +119,7 @@ def _side_by_side(
     files: dict[int, dict[str, Any]] = {}
     failed: dict[int, dict[str, str]] = {}
     jobs = [(path, folder, settings) for path in paths]
-    for index, found in each(_in_worker, jobs, settings.workers, preload=__name__):
+    for index, found in each(_in_worker, jobs, settings.workers, preload="scripts.examine"):
         if isinstance(found, dict):
             files[index] = found
         else:

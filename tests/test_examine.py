@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from detection.calibration import Given
@@ -24,6 +28,7 @@ from detection.examine import (
     smoothed,
     spans,
 )
+from detection.examine_answers import MAP, answers, grad_cam
 from detection.examine_basis import (
     ENSEMBLE,
     Basis,
@@ -35,9 +40,9 @@ from detection.examine_basis import (
     save_ensemble,
     single_detector,
 )
-from detection.examine_familiarity import DESCRIPTORS, Familiarity, descriptors, familiarity, scores_and_features
+from detection.examine_familiarity import DESCRIPTORS, Familiarity, descriptors, familiarity
 from detection.examine_looks import Look, Seen
-from detection.examine_pictures import explained, grad_cam
+from detection.examine_pictures import explained, verdict_bar
 from detection.examine_report import disagreement, face_json, provenance_words, summary, told
 from detection.examine_views import InnerFace, inner_square
 from generation.records import UserError
@@ -75,7 +80,7 @@ def ensemble() -> Ensemble:
     crops = [picture(level, index) for index, level in enumerate(levels)]
     modules = (Brightness(), Brightness())
     images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-    scores, features = scores_and_features(modules, images)
+    scores, features, _ = answers(modules, images)
     described = np.stack([descriptors(crop, 80.0, (0.1 * generator.normal(), 0.1)) for crop in crops])
     identities = np.repeat([f"p{index:02d}" for index in range(people)], each)
     given = Given(labels, scores, identities, np.full(len(labels), "clear"))
@@ -250,6 +255,37 @@ def test_grad_cam_is_that_of_the_paper() -> None:
     assert grad_cam(Brightness(), images) is None
 
 
+def test_grad_cam_of_a_localizer_is_of_its_deepest_features() -> None:
+    """They are at a quarter of the size here; its heat map, at half, has a picture of its own."""
+    torch.manual_seed(0)
+    network = build_detector("localizer", {"widths": [4, 6]}).eval()
+    deepest: list[torch.Tensor] = []
+    network.down[-1].register_forward_hook(lambda *called: deepest.append(called[2]))
+    images = torch.rand(1, 3, 64, 64)
+    found = grad_cam(network, images)
+    ((gradient,),) = (torch.autograd.grad(network(images).sum(), deepest[-1]),)
+    maps = torch.relu((gradient.mean((-2, -1), keepdim=True) * deepest[-1]).sum(1, keepdim=True))
+    assert found is not None and maps.shape[-2:] == (16, 16) and maps.max() > 0
+    whole = nn.functional.interpolate(maps, (64, 64), mode="bilinear", align_corners=False)[:, 0]
+    np.testing.assert_allclose(found, (whole / whole.max()).detach().numpy(), atol=1e-5)
+
+
+def test_answers_are_those_of_the_detectors_and_maps_what_they_hold_for_changed() -> None:
+    modules = [InnerFace(build_detector("localizer", {"widths": [4, 6]}, 1)).eval(), build_detector("frequency").eval()]
+    images = torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8)
+    found = answers(modules, images)
+    with torch.no_grad():
+        expected = torch.stack([module(images / 255) for module in modules], 1)
+        heat = torch.sigmoid(modules[0].locate(images / 255).heat)  # type: ignore[operator]
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+    assert found.maps[1] is None and found.maps_of(2)[1] is None
+    one = found.maps_of(2)[0]
+    assert one is not None and one.shape == (MAP, MAP) and one.dtype == np.uint8
+    shown = Image.fromarray(heat[2, 0].numpy()).resize((MAP, MAP), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(one / 255, np.asarray(shown), atol=0.005)
+    assert one[:6].max() == 0  # what it does not see
+
+
 def test_detectors_of_inner_faces_see_them_and_put_maps_back() -> None:
     crops = torch.rand(2, 3, 256, 256)
     top, left, side = inner_square(256)
@@ -363,8 +399,32 @@ def test_summaries_say_what_there_is(ensemble: Ensemble) -> None:
     assert "no face found" in summary(Examination("a.jpg", Seen(), []))
 
 
-def test_explanations_of_every_kind(ensemble: Ensemble) -> None:
-    networks = (build_detector("localizer", {"widths": [4, 6]}).eval(), build_detector("frequency").eval())
-    shown = explained(picture(0.5), Ensemble(("map", "cam"), networks, ensemble.basis, {}))
-    assert "the face" in shown and "map: held for changed" in shown and 2 <= len(shown) <= 4
-    assert all(content.startswith(b"\xff\xd8") for content in shown.values())
+@pytest.mark.parametrize("foremost", ["map", "cam"])
+def test_explanations_of_every_kind(ensemble: Ensemble, foremost: str) -> None:
+    """A heat map of each detector that has one; Grad-CAM of the others, and of the one that speaks most for forgery."""
+    networks = (build_detector("localizer", {"widths": [4, 6]}).eval(), build_detector("frequency", seed=2).eval())
+    singles = {name: [0.0, float(name == foremost)] for name in ("map", "cam")}
+    usual = replace(ensemble.basis.familiarity, axes=np.zeros((0, 0)))
+    basis = replace(ensemble.basis, singles=singles, familiarity=usual)
+    both = Ensemble(("map", "cam"), networks, basis, {})
+    worst = verdicts(both, Faces([[(0, 0.5)]]))[0].worst[0]
+    shown = explained(worst, both)
+    more = {"map: Grad-CAM"} if foremost == "map" else set()
+    assert set(shown) == {"the face", "map: held for changed", "cam: Grad-CAM"} | more
+    for content in shown.values():
+        assert Image.open(io.BytesIO(content)).size == (MAP, MAP)
+
+
+def test_the_bar_of_a_verdict_puts_the_llr_between_the_ends_of_the_calibration(ensemble: Ensemble) -> None:
+    (face,) = verdicts(ensemble, Faces([[(0, 0.56)]]))
+
+    def places(llr: float) -> list[float]:
+        drawn = verdict_bar(replace(face, llr=llr, low=llr - 0.1, high=llr + 0.1), -3.0, 2.0)
+        text = base64.b64decode(drawn.partition(",")[2]).decode()
+        assert all(word in text for word in ("real", "forged", "2.0"))
+        return [float(x) for x in re.findall(r'<use [^>]*x="([\d.]+)"', text)]
+
+    width = 72 * 5.2
+    for llr in (-3.0, 0.0, 2.0):
+        (x,) = places(llr)
+        assert x / width == pytest.approx(0.06 + 0.88 * (llr + 3) / 5, abs=1e-3)

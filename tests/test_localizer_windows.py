@@ -11,8 +11,7 @@ import torch
 from detection.data import DetectorData
 from detection.detectors import build_detector
 from detection.detectors.localizer import Localizer, Windows
-from detection.examine_familiarity import scores_and_features
-from detection.examine_pictures import grad_cam
+from detection.examine_answers import answers, grad_cam
 from generation.records import Faces, UserError
 
 WINDOW = 24
@@ -67,15 +66,11 @@ def test_a_picture_no_larger_than_the_window_is_seen_at_once() -> None:
 def test_what_a_detector_makes_of_a_picture_is_the_mean_over_its_windows() -> None:
     images = torch.randint(0, 256, (3, 3, 2 * WINDOW, 2 * WINDOW), dtype=torch.uint8)
     module = localizer(WINDOW)
-    scores, features = scores_and_features([module, localizer(0)], images)
-    parts = [
-        scores_and_features([module], images[..., y : y + WINDOW, x : x + WINDOW])
-        for y in (0, WINDOW)
-        for x in (0, WINDOW)
-    ]
-    np.testing.assert_allclose(scores[:, 0], np.mean([part[0][:, 0] for part in parts], axis=0), atol=1e-5)
+    scores, features, _ = answers([module, localizer(0)], images)
+    parts = [answers([module], images[..., y : y + WINDOW, x : x + WINDOW]) for y in (0, WINDOW) for x in (0, WINDOW)]
+    np.testing.assert_allclose(scores[:, 0], np.mean([part.scores[:, 0] for part in parts], axis=0), atol=1e-5)
     width = features.shape[1] // 2
-    np.testing.assert_allclose(features[:, :width], np.mean([part[1] for part in parts], axis=0), atol=1e-5)
+    np.testing.assert_allclose(features[:, :width], np.mean([part.features for part in parts], axis=0), atol=1e-5)
 
 
 def test_grad_cam_is_put_together_of_the_windows() -> None:
