@@ -57,8 +57,8 @@ class ForgeConfig:
 class Recipe:
     """detector: its family; self_blended: share of the forged half that is self-blended real faces; combines: names of
     recipes whose detectors, trained under the same protocol or on none, answer as one here, and nothing is trained;
-    begins_with: name of a recipe of the same network, whose weights this one goes on from; compile: train
-    through `torch.compile`, which needs a C++ compiler."""
+    begins_with: name of a recipe of the same network, whose weights this one goes on from, on draws of
+    its own; compile: train through `torch.compile`, which needs a C++ compiler."""
 
     detector: str = "frequency"
     options: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def train(
         None if shares is None else [shares[family] for family in arm.families],
         batch=recipe.batch,
         steps_per_epoch=max(1, recipe.steps // 5),
-        seed=seed,
+        seed=seed if first is None else seed + 1,
         degrade=Degrade(**asdict(recipe.degrade)),
         self_blended=recipe.self_blended if arm.families else 1.0,
         masks=hasattr(network, "locate"),

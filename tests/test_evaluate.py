@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 from detection import metrics
+from detection.data import DetectorData
 from detection.detectors import build_detector, load_detector, save_detector
 from detection.evaluate import AttackConfig, conditions, evaluate
 from detection.evaluation_report import Evaluation, clip_by_clip, matrix, ranked, render
@@ -27,10 +28,11 @@ from detection.training import choose_threshold, score
 from generation.faces.people import FacesConfig
 from generation.pairs import Pairs
 from generation.records import Faces, UserError, row, write
+from scripts import bench
 from scripts.bench import Arm, Recipe, arms, train
 from scripts.evaluate import leave_one_out
 from scripts.groups import groups_of
-from scripts.trainer import TrainerConfig
+from scripts.trainer import TrainerConfig, fit
 
 ROOT = Path(__file__).parents[1]
 
@@ -332,21 +334,30 @@ def test_a_recipe_that_combines_trains_its_members_once_and_answers_with_their_m
               trainer, 0, tmp_path / "other")  # fmt: skip
 
 
-def test_a_recipe_goes_on_from_the_weights_of_the_one_it_begins_with(labelled: Faces, tmp_path: Path) -> None:
+def test_a_recipe_goes_on_from_the_weights_of_the_one_it_begins_with(
+    labelled: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipes = {
         "first": Recipe("localizer", {"widths": [4, 8], "window": 16}, steps=4, batch=8, protocols=("each",)),
         "whole": Recipe("localizer", {"widths": [4, 8]}, begins_with="first", steps=2, batch=8, protocols=("each",),
                         learning_rate=1e-12, weight_decay=0.0),
         "wider": Recipe("localizer", {"widths": [4, 16]}, begins_with="first", steps=2, batch=8),
         "third": Recipe("localizer", {"widths": [4, 8]}, begins_with="whole", steps=2, batch=8),
+        "again": Recipe("localizer", {"widths": [4, 8], "window": 16}, begins_with="first", steps=2, batch=8,
+                        protocols=("each",)),
     }  # fmt: skip
     real, forged = labelled.where(label=0), {"a": labelled.where(label=1)}
     trainer = TrainerConfig(accelerator="cpu", progress=False)
+    drawn: list[DetectorData] = []
+    monkeypatch.setattr(bench, "fit", lambda module, data, *rest: fit(module, drawn.append(data) or data, *rest))
     whole = train(Arm("whole-on-a", "whole", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
     first = load_detector(tmp_path / "first-on-a.safetensors")
     for one, other in zip(first.module.parameters(), whole.module.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
     assert whole.meta["images"] == 48 and first.meta["images"] == 32
+    train(Arm("again-on-a", "again", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
+    begun, _, again = (data.drawing(0).image for data in drawn)
+    assert begun.shape == again.shape and not torch.equal(begun, again)  # on other draws
     assert first.options["window"] == 16 and whole.options["window"] == 0
     with pytest.raises(UserError, match=r"recipes\.wider\.begins_with: its network is another"):
         train(Arm("wider-on-a", "wider", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
