@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-import cv2
 import matplotlib
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ class Explained(dict[str, bytes]):
 def explained(worst: Worst, ensemble: Ensemble) -> Explained:
     """The face, the heat map of every detector that has one, and Grad-CAM of the others and of the one that speaks most
     for a forgery."""
-    small = np.asarray(Image.fromarray(worst.look.crop).resize((MAP, MAP), Image.Resampling.BILINEAR))
+    small = _small(worst.look.crop)
     found = Explained({"the face": _jpeg(small)})
     images = torch.from_numpy(worst.look.crop).permute(2, 0, 1)[None].float() / 255
     for index, (name, module) in enumerate(zip(ensemble.names, ensemble.modules, strict=True)):
@@ -39,9 +38,12 @@ def explained(worst: Worst, ensemble: Ensemble) -> Explained:
             found[f"{name}: held for changed"] = _jpeg(heated(small, heat / 255))
         cam = grad_cam(module, images) if heat is None or index == worst.foremost else None
         if cam is not None and cam.max() > 0:
-            shown = cv2.resize(cam[0], (MAP, MAP), interpolation=cv2.INTER_AREA)
-            found[f"{name}: Grad-CAM"] = _jpeg(heated(small, shown))
+            found[f"{name}: Grad-CAM"] = _jpeg(heated(small, _small(cam[0])))
     return found
+
+
+def _small(image: np.ndarray) -> np.ndarray:  # (S, S[, 3]) -> (MAP, MAP[, 3])
+    return np.asarray(Image.fromarray(image).resize((MAP, MAP), Image.Resampling.BILINEAR))
 
 
 def _jpeg(image: np.ndarray) -> bytes:
