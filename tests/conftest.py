@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from absl import logging
@@ -16,6 +18,7 @@ from real_media import first_frames, shared
 from generation.faces.landmarks import FaceReader
 from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
+from generation.pairs import Pairs
 from generation.records import Faces, load
 
 TINY_FACES = FacesConfig(size=64, seed=7, train=6, validation=2, test=3, scenes=1, expressions=6)
@@ -65,6 +68,24 @@ def faces_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def faces(faces_folder: Path) -> Faces:
     return load(faces_folder)
+
+
+@pytest.fixture(scope="session")
+def labelled(faces: Faces) -> Faces:
+    """Real faces, and "forgeries": other frames of the same people, a little brighter below."""
+    pairs = Pairs(faces)
+    source, _ = pairs.draw(60, np.random.default_rng(0))
+    image = faces.image[source].clone()
+    image[:, :, 32:] = (image[:, :, 32:].int() + 25).clamp(max=255).to(torch.uint8)
+    names = np.array([f"forged{i}" for i in range(60)])
+    forged = replace(
+        faces.select(source),
+        image=image,
+        label=torch.ones(60, dtype=torch.int64),
+        method=np.full(60, "brighter"),
+        clip=names,
+    )
+    return Faces.concatenate([faces, forged])
 
 
 @pytest.fixture(scope="session")
