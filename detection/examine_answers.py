@@ -34,8 +34,8 @@ class Answers(NamedTuple):
     maps: list[Map | None]
 
     def maps_of(self, index: int) -> list[Map | None]:
-        """The maps of one crop, by detector."""
-        return [None if maps is None else maps[index] for maps in self.maps]
+        """The maps of one crop, by detector: copies, which do not keep those of the others in memory."""
+        return [None if maps is None else maps[index].copy() for maps in self.maps]
 
 
 @torch.no_grad()

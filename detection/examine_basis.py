@@ -126,16 +126,16 @@ def compared(given: Given, seed: int = 0) -> dict[str, dict[str, float]]:
 
 def observed_faces(modules: Sequence[nn.Module], faces: Faces, batch: int = 64) -> Observed:
     """Of records, whose faces come from no file that is known: crops are taken to be as fine as they are large."""
-    parts = [answers(modules, faces.image[start : start + batch]) for start in range(0, len(faces), batch)]
+    starts = range(0, len(faces), batch)
+    scores, features = zip(*(answers(modules, faces.image[start : start + batch])[:2] for start in starts), strict=True)
     described = np.stack(
         [
             descriptors(image.permute(1, 2, 0).numpy(), faces.size, (float(pose[0]), float(pose[1])))
             for image, pose in zip(faces.image, faces.pose, strict=True)
         ]
     )
-    scores = np.concatenate([one.scores for one in parts])
-    given = Given(faces.label.numpy(), scores, faces.identity.astype(str), np.full(len(faces), POOLED))
-    return Observed(given, described, np.concatenate([one.features for one in parts]))
+    given = Given(faces.label.numpy(), np.concatenate(scores), faces.identity.astype(str), np.full(len(faces), POOLED))
+    return Observed(given, described, np.concatenate(features))
 
 
 def basis_of_faces(name: str, module: nn.Module, faces: Faces, what: str, seed: int = 0) -> Basis:

@@ -263,7 +263,7 @@ def test_grad_cam_of_a_localizer_is_of_its_deepest_features() -> None:
     network.down[-1].register_forward_hook(lambda *called: deepest.append(called[2]))
     images = torch.rand(1, 3, 64, 64)
     found = grad_cam(network, images)
-    ((gradient,),) = (torch.autograd.grad(network(images).sum(), deepest[-1]),)
+    (gradient,) = torch.autograd.grad(network(images).sum(), deepest[-1])
     maps = torch.relu((gradient.mean((-2, -1), keepdim=True) * deepest[-1]).sum(1, keepdim=True))
     assert found is not None and maps.shape[-2:] == (16, 16) and maps.max() > 0
     whole = nn.functional.interpolate(maps, (64, 64), mode="bilinear", align_corners=False)[:, 0]
@@ -280,7 +280,7 @@ def test_answers_are_those_of_the_detectors_and_maps_what_they_hold_for_changed(
     np.testing.assert_allclose(found.scores, expected, atol=1e-5)
     assert found.maps[1] is None and found.maps_of(2)[1] is None
     one = found.maps_of(2)[0]
-    assert one is not None and one.shape == (MAP, MAP) and one.dtype == np.uint8
+    assert one is not None and one.shape == (MAP, MAP) and one.dtype == np.uint8 and one.base is None
     shown = Image.fromarray(heat[2, 0].numpy()).resize((MAP, MAP), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(one / 255, np.asarray(shown), atol=0.005)
     assert one[:6].max() == 0  # what it does not see
