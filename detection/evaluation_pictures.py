@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: ROC and DET curves, severities, calibration (SVG), worst errors, heat maps (PNG)."""
+"""The pictures of an evaluation: ROC and DET curves, severities, calibration (SVG), worst errors (PNG)."""
 
 from __future__ import annotations
 
@@ -113,14 +113,6 @@ def face_grid(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]], tile
     buffer = io.BytesIO()
     canvas.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def heated(face: np.ndarray, probability: np.ndarray) -> np.ndarray:  # (H, W, 3) uint8, (H, W) -> (H, W, 3) uint8
-    """A face in grey with what a detector holds for changed in red."""
-    grey = np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2) * 0.6
-    red = np.array([230.0, 40.0, 20.0])
-    mixed: np.ndarray = grey + probability[..., None] * (red - grey) * 0.8
-    return mixed.round().clip(0, 255).astype(np.uint8)
 
 
 def curves_of(clean: pd.DataFrame, names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -33,6 +33,7 @@ from detection.detectors import Detector, load_detector
 from detection.examine_answers import answers
 from detection.examine_familiarity import Familiarity, descriptors, familiarity
 from detection.examine_views import InnerFace
+from detection.folding import folded
 from detection.metrics import reliability
 from generation.records import Faces, UserError, write_beside
 
@@ -177,7 +178,7 @@ def load_ensemble(path: Path | None = None) -> Ensemble:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path / ENSEMBLE}: damaged ({error}); make it again with train_ensemble.py") from error
-        modules = tuple(InnerFace(one.module).eval() for one in members)
+        modules = tuple(InnerFace(folded(one.module)).eval() for one in members)
         return Ensemble(tuple(described["members"]), modules, basis, described["about"])
     found = single_detector(path)
     made: Detector = load_detector(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,16 @@ def _jpeg(photo: Any, found: dict[str, Any]) -> None:
 def _quality(photo: Any) -> tuple[int, bool]:
     """The quality of libjpeg (1 to 100) whose luminance table is nearest, and whether it is that very table."""
     table = np.array(photo.quantization[0])
-    tables = {quality: _table(quality) for quality in range(1, 101)}
-    best = min(tables, key=lambda quality: float(np.abs(np.log(table / tables[quality])).sum()))
-    return best, bool((table == tables[best]).all())
+    best = int(np.abs(np.log(table / _tables())).sum(1).argmin())
+    return best + 1, bool((table == _tables()[best]).all())
 
 
-def _table(quality: int) -> np.ndarray:
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    table: np.ndarray = np.clip((_LUMA * scale + 50) // 100, 1, 255)
-    return table
+@cache
+def _tables() -> np.ndarray:  # (100, 64)
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables: np.ndarray = np.clip((_LUMA * scale + 50) // 100, 1, 255)
+    return tables
 
 
 def jpeg_quality(path: Path) -> int | None:

@@ -8,16 +8,12 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from PIL import Image
 
-from detection.evaluation_pictures import heated
 from detection.examine import SUSPICIOUS, Face, Worst, smoothed
 from detection.examine_answers import MAP, grad_cam
 from detection.examine_basis import Ensemble
-from detection.pictures import INK, QUIET, RULE, STYLE, canvas_of, data_address, number
+from detection.pictures import QUIET, RULE, STYLE, canvas_of, data_address, heated
 
 _FORGED, _REAL = "#a8321b", "#1f5a94"
 
@@ -64,32 +60,6 @@ def timeline(face: Face) -> str:
         edge = max(3.0, float(np.abs(face.ratios).max()) * 1.1)
         axes.axhline(SUSPICIOUS, color=_FORGED, linewidth=0.7, linestyle=":")
         axes.set(ylim=(-edge, edge), xlabel="seconds", ylabel="LLR of each look")
-        return data_address(figure)
-
-
-def verdict_bar(face: Face, low: float, high: float) -> str:
-    """The LLR with its interval between the least and the largest that the calibration supports. Made of lines and
-    words without axes, which take most of the time of so small a picture."""
-    assert face.llr is not None and face.low is not None and face.high is not None
-
-    def at(llr: float) -> float:
-        return 0.06 + 0.88 * (llr - low) / (high - low)
-
-    bottom, middle, top = 0.48, 0.72, 0.96
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 0.95))
-        for colour, left, right in ((_REAL, low, 0), (_FORGED, 0, high)):
-            band = Rectangle(
-                (at(left), bottom), at(right) - at(left), top - bottom, color=colour, alpha=0.1, linewidth=0
-            )
-            figure.add_artist(band)
-        figure.add_artist(Line2D([at(0)] * 2, [bottom, top], color=QUIET, linewidth=1))
-        interval = [at(face.low), at(face.high)]
-        figure.add_artist(Line2D(interval, [middle] * 2, color=INK, linewidth=4, solid_capstyle="butt"))
-        point = Line2D([at(face.llr)], [middle], marker="o", color=INK, markersize=9, markeredgecolor="white")
-        figure.add_artist(point)
-        for place, words in ((low, f"real\n{number(low, 1)}"), (0, "0"), (high, f"forged\n{number(high, 1)}")):
-            figure.text(at(place), 0.42, words, color=QUIET, ha="center", va="top")
         return data_address(figure)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from detection.calibration import SCALE
 from detection.examine import NOT_CALIBRATED, Examination, Face
 from detection.examine_basis import Ensemble
-from detection.examine_pictures import explained, reliability_chart, timeline, tippett_chart, verdict_bar
+from detection.examine_pictures import explained, reliability_chart, timeline, tippett_chart
 from detection.pages import page
 from detection.pictures import number
 from generation.records import write_beside
@@ -103,7 +103,7 @@ def file_page(found: Examination, ensemble: Ensemble, most: int = 12) -> dict[st
                 "strange": face.strange,
                 "condition": CONDITIONS[face.condition],
                 "disagree": disagreement(face),
-                "bar": verdict_bar(face, *limits) if face.llr is not None and limits[0] < 0 < limits[1] else "",
+                "bar": verdict_bar(face, *limits),
                 "timeline": timeline(face) if found.seen.kind == "video" and face.looks > 2 else "",
                 "pictures": [
                     {"title": f"at {worst.look.seconds:.2f} s" if found.seen.kind == "video" else "", "parts": parts}
@@ -117,6 +117,15 @@ def file_page(found: Examination, ensemble: Ensemble, most: int = 12) -> dict[st
         ],
         "provenance": provenance_words(found.provenance),
     }
+
+
+def verdict_bar(face: Face, low: float, high: float) -> dict[str, float] | None:
+    """Where an LLR, its interval and 0 lie between the least and the largest LLR that the calibration supports, those
+    being 0 and 100. None without a verdict, and for a calibration that supports only one side."""
+    if face.llr is None or face.low is None or face.high is None or not low < 0 < high:
+        return None
+    places = {"llr": face.llr, "low": face.low, "high": face.high, "zero": 0.0}
+    return {name: 100 * (llr - low) / (high - low) for name, llr in places.items()}
 
 
 def _addresses(parts: Mapping[str, bytes]) -> dict[str, str]:

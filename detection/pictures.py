@@ -1,4 +1,5 @@
-"""The pictures of a report: its charts (SVG), the payoff matrix (PNG, for other pages) and grids of samples (PNG).
+"""The pictures of a report: its charts (SVG), the payoff matrix (PNG, for other pages), grids of samples (PNG); and
+heat on faces.
 
 The same input always gives the same bytes. Charts are drawn small, so that they can still be read on a telephone.
 """
@@ -49,6 +50,14 @@ def number(value: Any, digits: int = 3) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")
+
+
+def heated(face: np.ndarray, probability: np.ndarray) -> np.ndarray:  # (H, W, 3) uint8, (H, W) -> (H, W, 3) uint8
+    """A face in grey with what a detector holds for changed in red."""
+    grey = np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2) * 0.6
+    red = np.array([230.0, 40.0, 20.0])
+    mixed: np.ndarray = grey + probability[..., None] * (red - grey) * 0.8
+    return mixed.round().clip(0, 255).astype(np.uint8)
 
 
 def groups(names: Sequence[str], controls: Sequence[str], withheld: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -1,7 +1,7 @@
 """Records: what a sample is, and its one form on disk.
 
 A set of faces is a folder of Parquet shards plus `dataset_info.json`, which is written last and names the shards:
-without it the folder is unfinished and is not read. One row is one frame (`FEATURES`).
+without it the folder is unfinished and is not read. One row is one frame (`row_features`).
 `datasets.load_dataset("parquet", data_files=...)` reads the shards with none of this code. Real and forged rows pass
 through the same encoder (`encode_png`).
 """
@@ -14,11 +14,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import platformdirs
 import pyarrow as pa
@@ -29,36 +29,11 @@ from torch import Tensor
 
 from generation.motion import EXPRESSION_SIZE, POSE
 
+if TYPE_CHECKING:
+    import datasets
+
 SPLITS = ("train", "validation", "test")
 INFO = "dataset_info.json"
-
-_frame_id = {"clip": datasets.Value("string"), "frame": datasets.Value("int32")}
-
-FEATURES = datasets.Features(
-    {
-        "image": datasets.Image(),
-        "mask": datasets.Image(),
-        "clip": datasets.Value("string"),
-        "frame": datasets.Value("int32"),
-        "identity": datasets.Value("string"),
-        "scene": datasets.Value("string"),
-        "expression": datasets.List(datasets.Value("float32"), length=EXPRESSION_SIZE),
-        "pose": datasets.List(datasets.Value("float32"), length=len(POSE)),
-        "landmarks": datasets.List(datasets.List(datasets.Value("float32"), length=2), length=68),
-        "split": datasets.Value("string"),
-        "label": datasets.Value("int8"),
-        "method": datasets.Value("string"),
-        "round": datasets.Value("int32"),
-        "source": _frame_id,
-        "driver": _frame_id,
-        "seed": datasets.Value("int64"),
-        "sha256": datasets.Value("string"),
-        "origin": datasets.Value("string"),
-    }
-)
-"""One row: `image` and `mask` (forged region, null for real rows) as PNG, `landmarks` in pixels with pixel centres at
-integer + 0.5, `label` 0 real and 1 forged, `source` and `driver` the frames a forgery was made from, `sha256` of the
-image's bytes."""
 
 
 class UserError(ValueError):
@@ -86,6 +61,38 @@ def write_beside(path: Path, content: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@cache
+def row_features() -> datasets.Features:
+    """One row: `image` and `mask` (forged region, null for real rows) as PNG, `landmarks` in pixels with pixel centres
+    at integer + 0.5, `label` 0 real and 1 forged, `source` and `driver` the frames a forgery was made from, `sha256` of
+    the image's bytes."""
+    import datasets  # a second, which few commands need
+
+    frame_id = {"clip": datasets.Value("string"), "frame": datasets.Value("int32")}
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "mask": datasets.Image(),
+            "clip": datasets.Value("string"),
+            "frame": datasets.Value("int32"),
+            "identity": datasets.Value("string"),
+            "scene": datasets.Value("string"),
+            "expression": datasets.List(datasets.Value("float32"), length=EXPRESSION_SIZE),
+            "pose": datasets.List(datasets.Value("float32"), length=len(POSE)),
+            "landmarks": datasets.List(datasets.List(datasets.Value("float32"), length=2), length=68),
+            "split": datasets.Value("string"),
+            "label": datasets.Value("int8"),
+            "method": datasets.Value("string"),
+            "round": datasets.Value("int32"),
+            "source": frame_id,
+            "driver": frame_id,
+            "seed": datasets.Value("int64"),
+            "sha256": datasets.Value("string"),
+            "origin": datasets.Value("string"),
+        }
+    )
 
 
 def encode_png(image: np.ndarray) -> bytes:  # uint8 (H, W, 3) or (H, W)
@@ -122,7 +129,7 @@ def row(
     source: tuple[str, int] | None = None,
     driver: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
-    """One row of `FEATURES`; a row with a `method` is a forgery."""
+    """One row of `row_features()`; a row with a `method` is a forgery."""
     content = encode_png(image)
     return {
         "image": {"bytes": content, "path": None},
@@ -151,11 +158,11 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 def write_shard(
-    folder: Path, index: int, rows: Sequence[Mapping[str, Any]], features: datasets.Features = FEATURES
+    folder: Path, index: int, rows: Sequence[Mapping[str, Any]], features: datasets.Features | None = None
 ) -> Path:
-    """Write rows as shard `index`, beside and renamed; the same rows give the same bytes. `features`: `FEATURES` and
-    maybe more columns."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=features.arrow_schema)
+    """Write rows as shard `index`, beside and renamed; the same rows give the same bytes. `features`: `row_features()`
+    and maybe more columns."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=(features or row_features()).arrow_schema)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     path = shard_path(folder, index)
@@ -163,14 +170,14 @@ def write_shard(
     return path
 
 
-def finish(folder: Path, shards: int, kind: Mapping[str, Any], features: datasets.Features = FEATURES) -> None:
+def finish(folder: Path, shards: int, kind: Mapping[str, Any], features: datasets.Features | None = None) -> None:
     """Write `dataset_info.json`: from now on the folder can be read. `kind` says what made it (a configuration)."""
     rows = [pq.read_metadata(shard_path(folder, index)).num_rows for index in range(shards)]
     info = {
         "shards": [shard_path(folder, index).name for index in range(shards)],
         "rows": rows,
         "kind": dict(kind),
-        "features": features.to_dict(),
+        "features": (features or row_features()).to_dict(),
     }
     write_beside(folder / INFO, json.dumps(info, indent=1, sort_keys=True).encode())
     (folder / ".unfinished.json").unlink(missing_ok=True)
@@ -259,6 +266,8 @@ def _shards(folder: Path) -> list[Path]:
 
 def read(folder: Path, split: str | None = None) -> datasets.IterableDataset:
     """The rows of a finished set as a streamed Hugging Face data set, images decoded by it."""
+    import datasets
+
     files = [str(path) for path in _shards(folder)]
     rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
     return rows if split is None else rows.filter(lambda item: item["split"] == split)

@@ -12,6 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 
 def each(
     work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int, preload: str
@@ -76,6 +78,8 @@ def _context(preload: str) -> BaseContext:
 
 
 def _start() -> None:
+    """Each process has one thread for sums of matrices: several processes' threads would wait for one another."""
+    threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -26,10 +26,10 @@ from torch import nn
 from detection.clips import takes_clips
 from detection.detectors import build_detector, load_detector
 from detection.evaluate import AttackConfig, conditions, evaluate
-from detection.evaluation_pictures import face_grid, heated
+from detection.evaluation_pictures import face_grid
 from detection.evaluation_report import Evaluation, Picture, headline, ranked, write_report
 from detection.leaderboard import ALL, Leaderboard, Row, leaderboard, write_leaderboard
-from detection.pictures import number
+from detection.pictures import heated, number
 from detection.scores import read_scores, write_scores
 from generation.faces.people import FacesConfig
 from generation.pairs import check_splits

@@ -13,7 +13,7 @@ from __future__ import annotations
 import datasets
 
 from generation.motion import EXPRESSION_SIZE, POSE
-from generation.records import FEATURES as RECORDS
+from generation.records import row_features
 
 PLAN, SUMS, SHEET = "plan.parquet", "SHA256SUMS", "contact_sheet.png"
 CROISSANT, DATASHEET, CARD = "croissant.json", "DATASHEET.md", "README.md"
@@ -22,7 +22,7 @@ _motion = datasets.List(datasets.Value("float32"), length=EXPRESSION_SIZE + len(
 
 FEATURES = datasets.Features(
     {
-        **RECORDS,
+        **row_features(),
         "row": datasets.Value("int64"),
         "pair": datasets.Value("string"),
         "given": _motion,
@@ -43,7 +43,7 @@ FEATURES = datasets.Features(
         "flow": datasets.Value("binary"),
     }
 )
-"""`records.FEATURES` and
+"""`records.row_features()` and
 
 row, pair: the clip's row in the plan; the two real clips whose expressions are swapped, as "00012_00013"
 given, wanted: Motion of the source frame and Motion that was asked for; `wanted` is null for real rows

@@ -116,7 +116,7 @@ class _Plan:
             self._write()
 
     def _write(self) -> None:
-        schema = records.FEATURES.arrow_schema
+        schema = records.row_features().arrow_schema
         if self._writer is None:
             self._writer = pq.ParquetWriter(self.path, schema, compression="zstd")
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=schema))

@@ -58,9 +58,9 @@ def candidates(values: np.ndarray, key: bytes) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-np.abs(values), kind="stable")
     code, change, chosen = _systematic(generator(key)[:, order])
     ordered = values[order]
-    words = (_patterns() + (ordered < 0)[chosen]) % 2
-    signs = 1 - 2 * (words.astype(np.float32) @ code.astype(np.float32) % 2)
-    return np.asarray(words @ change % 2, np.uint8), signs @ ordered.astype(np.float32)
+    words = ((_patterns() + (ordered < 0)[chosen]) % 2).astype(np.float32)  # products of integers are slow
+    signs = 1 - 2 * (words @ code.astype(np.float32) % 2)
+    return np.asarray(words @ change.astype(np.float32) % 2, np.uint8), signs @ ordered.astype(np.float32)
 
 
 def _systematic(code: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
