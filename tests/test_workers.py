@@ -44,3 +44,20 @@ def test_workers_are_copies_of_the_process_that_prepared_them(tmp_path: Path) ->
         check=False,
     )
     assert ran.stdout.split() == ["True", "True", "2"], ran.stderr
+
+
+def test_workers_compute_with_one_thread_each() -> None:
+    """Where the environment names no number, numpy brings as many threads as there are cores."""
+    script = (
+        "from threadpoolctl import threadpool_info; from generation.workers import each; "
+        "print(*(one['num_threads'] for _, found in each(threadpool_info, [()] * 2, 2, 'numpy') for one in found))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env={key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(ran.stdout.split()) == {"1"}, ran.stderr
