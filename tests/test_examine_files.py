@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from detection.examine_basis import Ensemble, load_ensemble
 from detection.examine_container import jpeg_quality
 from detection.examine_looks import Look, Seen
 from detection.examine_report import provenance_words
+from detection.pictures import number
 from generation.editing.drivers import EditConfig, expression_driver
 from generation.editing.editing import edited, open_source
 from generation.editing.following import Follower
@@ -257,6 +259,13 @@ def test_seventeen_verdicts_and_three_reasons(
     page = Page(text)
     assert page.addresses and all(address.startswith(("data:", "#")) for address in page.addresses)
     assert "://" not in text and "@import" not in text and "url(" not in text and "script" not in page.tags
+    bars = re.findall(r'<svg class="scale".*?</svg>', text, re.DOTALL)
+    assert len(bars) == 17
+    for bar, file in zip(bars, verdict["files"], strict=True):
+        llr, known = file["faces"][0]["llr"], file["faces"][0]["calibrated_for"]
+        place = 400 * (llr - known["least"]) / (known["largest"] - known["least"])
+        assert [float(x) for x in re.findall(r'<circle cx="([^"]+)"', bar)] == pytest.approx([place])
+        assert all(f">{word}</text>" in bar for word in ("real", "forged", "0", number(known["largest"], 1)))
     dom, console = browse(tmp_path / "run" / "report.html", tmp_path / "profile")
     assert console == [] and "17 of 20 files examined" in dom and "not examined" in dom
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").iterdir()}

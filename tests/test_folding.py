@@ -17,14 +17,9 @@ def _learnt(module: nn.Module) -> nn.Module:
     draws = torch.Generator().manual_seed(3)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            for values, low in (
-                (layer.weight, 0.5),
-                (layer.running_var, 0.5),
-                (layer.bias, 0),
-                (layer.running_mean, 0),
-            ):
+            for values in (layer.weight, layer.running_var, layer.bias, layer.running_mean):
                 assert values is not None
-                nn.init.uniform_(values, low, low + 1, generator=draws)
+                nn.init.uniform_(values, 0.5, 1.5, generator=draws)
     return module.eval()
 
 
