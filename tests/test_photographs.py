@@ -15,6 +15,7 @@ from PIL import Image
 from real_media import shared
 
 from detection.examine_views import inner_square
+from generation.faces.expressions import SIX_EMOTIONS, settled
 from generation.records import SPLITS, UserError, row, write
 from scripts import calibrate, examine_photos
 from scripts.bench import Recipe
@@ -162,3 +163,10 @@ def test_every_split_is_forged_in_ways_of_its_own() -> None:
                     assert here.strengths[1] <= there.strengths[0]
     assert 64 in {way.redrawer.size for way in ways["test"] if way.name == "warp"}
     assert all(way.redrawer.size > 64 for split in ("train", "validation") for way in ways[split])
+
+
+def test_a_seventh_of_what_training_asks_for_is_a_smile_that_no_other_split_asks_for() -> None:
+    smile = settled(SIX_EMOTIONS["joy"])
+    share = {split: {float((way.bank == smile).all(1).mean()) for way in ways_to_forge(split)} for split in SPLITS}
+    assert share["validation"] == share["test"] == {0.0}
+    assert [round(one, 2) for one in share["train"]] == [round(1 / 7, 2)]
