@@ -115,6 +115,7 @@ def file_page(found: Examination, ensemble: Ensemble, most: int = 12) -> dict[st
             }
             for face in found.faces
         ],
+        "marks": marks_summary(found.provenance),
         "provenance": provenance_words(found.provenance),
     }
 
@@ -159,6 +160,21 @@ def disagreement(face: Face) -> str:
     )
 
 
+def marks_summary(verdict: Mapping[str, Any]) -> str:
+    """What the marks of a file say, in a few words for a table of files."""
+    if "error" in verdict:
+        return "could not be read"
+    manifests = {
+        "trusted": "C2PA, signed by this laboratory",
+        "valid": f"C2PA, signed by {verdict.get('signed_by')}",
+        "tampered": "C2PA that does not hold",
+        "absent": "",
+    }
+    state = str(verdict.get("state", "absent"))
+    watermark = "watermark: made with a reenactor of this project" if verdict.get("found") else ""
+    return "; ".join(filter(None, (manifests.get(state, f"C2PA: {state}"), watermark))) or "none"
+
+
 def provenance_words(verdict: Mapping[str, Any]) -> list[str]:
     """What the marks of a file say, in sentences."""
     if "error" in verdict:
@@ -173,16 +189,17 @@ def provenance_words(verdict: Mapping[str, Any]) -> list[str]:
         "tampered": "A C2PA manifest that does not hold: the file, or the manifest, was changed after it was signed.",
         "absent": "No C2PA manifest.",
     }
-    said = [words.get(str(state), f"C2PA: {state}.")]
+    lost = state == "absent" and verdict.get("found")
+    said = [] if lost else [words.get(str(state), f"C2PA: {state}.")]
     statement = verdict.get("statement") or {}
     if statement.get("reenactor"):
         said.append(f"It says that the expression was made by {statement['reenactor']}, a reenactor: AI generated.")
     p = verdict.get("watermark_p")
     if verdict.get("found"):
-        stripped = " There is no manifest any more: it was lost or removed when the file was saved again."
+        stripped = " There is no C2PA manifest any more: it was lost or removed when the file was saved again."
         said.append(
             f"The watermark of Vicious Cycle is in the pixels (p = {p:.1e}): made with a reenactor of this project."
-            + (stripped if state == "absent" else "")
+            + (stripped if lost else "")
         )
     elif p is not None:
         said.append(f"No watermark of Vicious Cycle (p = {p:.2g}); that says nothing about other makers.")

@@ -41,7 +41,15 @@ from detection.examine_basis import (
 from detection.examine_familiarity import DESCRIPTORS, Familiarity, descriptors, familiarity
 from detection.examine_looks import Look, Seen
 from detection.examine_pictures import explained
-from detection.examine_report import disagreement, face_json, provenance_words, summary, told, verdict_bar
+from detection.examine_report import (
+    disagreement,
+    face_json,
+    marks_summary,
+    provenance_words,
+    summary,
+    told,
+    verdict_bar,
+)
 from detection.examine_views import InnerFace, inner_square
 from generation.records import UserError
 from scripts import calibrate
@@ -305,18 +313,33 @@ def test_detectors_of_inner_faces_see_them_and_put_maps_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"),
+    ("verdict", "said", "short"),
     [
-        ({"state": "trusted", "signed_by": "Lab", "statement": {"reenactor": "warp"}}, "warp, a reenactor"),
-        ({"state": "valid", "signed_by": "Them", "statement": None}, "names Them"),
-        ({"state": "tampered", "signed_by": None, "statement": None}, "does not hold"),
-        ({"state": "absent", "found": True, "watermark_p": 1e-12}, "lost or removed"),
-        ({"state": "absent", "found": False, "watermark_p": 0.4}, "says nothing about other makers"),
-        ({"error": "no c2pa"}, "no c2pa"),
+        (
+            {"state": "trusted", "signed_by": "Lab", "statement": {"reenactor": "warp"}, "found": True,
+             "watermark_p": 1e-12},
+            "warp, a reenactor",
+            "C2PA, signed by this laboratory; watermark: made with a reenactor of this project",
+        ),
+        ({"state": "valid", "signed_by": "Them", "statement": None}, "names Them", "C2PA, signed by Them"),
+        ({"state": "tampered", "signed_by": None, "statement": None}, "does not hold", "C2PA that does not hold"),
+        (
+            {"state": "absent", "found": True, "watermark_p": 1e-12},
+            "lost or removed",
+            "watermark: made with a reenactor of this project",
+        ),
+        ({"state": "absent", "found": False, "watermark_p": 0.4}, "says nothing about other makers", "none"),
+        ({"error": "no c2pa"}, "no c2pa", "could not be read"),
+        ({}, "", "none"),
     ],
-)
-def test_marks_in_words(verdict: dict[str, object], said: str) -> None:
+)  # fmt: skip
+def test_marks_in_words(verdict: dict[str, object], said: str, short: str) -> None:
     assert said in " ".join(provenance_words(verdict))
+    assert marks_summary(verdict) == short
+
+
+def test_the_first_that_is_said_of_a_file_whose_manifest_is_lost_is_its_watermark() -> None:
+    assert provenance_words({"state": "absent", "found": True, "watermark_p": 1e-12})[0].startswith("The watermark")
 
 
 def saved(folder: Path, name: str = "detector") -> Path:
