@@ -6,9 +6,11 @@ An ensemble is a folder of detectors with `ensemble.json` beside them; a single 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,6 +86,15 @@ class Ensemble:
     modules: tuple[nn.Module, ...]
     basis: Basis
     about: Mapping[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights and of what they were calibrated to."""
+        found = hashlib.sha256(json.dumps([self.names, self.basis.plain()]).encode())
+        for module in self.modules:
+            for name, values in module.state_dict().items():
+                found.update(name.encode() + values.cpu().numpy().tobytes())
+        return found.hexdigest()
 
 
 def basis_of(observed: Observed, names: Sequence[str], size: int, faces: str, seed: int = 0) -> Basis:

@@ -148,9 +148,11 @@ def _held(weights: Path | None, every: int | None, most: int) -> tuple[Ensemble,
 def _examined(
     path: Path, ensemble: Ensemble, finder: FaceSource, folder: Path, settings: ExamineConfig
 ) -> dict[str, Any]:
-    """Of one file what the page and `verdict.json` need, from the run's folder where it was examined before."""
+    """Of one file what the page and `verdict.json` need, from the run's folder where it was examined before by this
+    ensemble and this commit."""
     stat = path.stat()
-    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {replace(settings, workers=1)}"
+    by = f"{replace(settings, workers=1)} {ensemble.digest} {commit()}"
+    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {by}"
     part = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
     if part.is_file():
         known: dict[str, Any] = json.loads(part.read_bytes())

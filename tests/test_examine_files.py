@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from fractions import Fraction
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,6 @@ def looked(finder: FaceSource, path: Path, size: int = 128) -> tuple[list[Look],
 
 
 def test_the_shipped_ensemble_is_small_and_says_what_it_is(ensemble: Ensemble) -> None:
-    from importlib import resources
-
     folder = Path(str(resources.files("detection") / "weights"))
     assert len(ensemble.names) >= 2 and all(path.stat().st_size <= 5e6 for path in folder.iterdir())
     assert {f"{name}.safetensors" for name in ensemble.names} <= {path.name for path in folder.iterdir()}
@@ -278,6 +277,26 @@ def test_seventeen_verdicts_and_three_reasons(
     alone = json.loads((two / "run" / "verdict.json").read_text())["files"]
     assert [Path(one["path"]).name for one in alone] == ["a.jpg", "b.png"] and alone[1]["faces"] == []
     assert alone[0]["faces"] == verdict["files"][0]["faces"]
+
+
+def test_another_ensemble_in_the_same_place_examines_anew(
+    finder: FaceSource, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put(tmp_path / "in" / "a.jpg", person("103", 200), quality=90)
+    weights = Path(str(resources.files("detection") / "weights"))
+    shutil.copytree(weights, tmp_path / "weights")
+    pair = [f"path={tmp_path / 'in'}", f"detector={tmp_path / 'weights'}"]
+
+    def scores() -> list[float]:
+        assert command(monkeypatch, tmp_path, *pair) == 0
+        (file,) = json.loads((tmp_path / "run" / "verdict.json").read_text())["files"]
+        return [one["score"] for one in file["faces"][0]["detectors"].values()]
+
+    before = scores()
+    first, second = (f"{name}.safetensors" for name in ensemble.names[:2])
+    for name, other in ((first, second), (second, first)):
+        shutil.copy(weights / other, tmp_path / "weights" / name)
+    assert scores()[:2] == before[1::-1]
 
 
 def dies_of_b(path: Path, folder: Path, settings: ExamineConfig) -> dict[str, Any]:
