@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from detection.data import DetectorData
@@ -57,8 +58,9 @@ class ForgeConfig:
 class Recipe:
     """detector: its family; self_blended: share of the forged half that is self-blended real faces; combines: names of
     recipes whose detectors, trained under the same protocol or on none, answer as one here, and nothing is trained;
-    begins_with: name of a recipe of the same network, whose weights this one goes on from, on draws of
-    its own; compile: train through `torch.compile`, which needs a C++ compiler."""
+    begins_with: name of a recipe of the same network, whose weights this one goes on from, on draws of its own;
+    averaged: the weights become the mean of those it began with and those it ended with (Wortsman et al. 2022, arXiv
+    2109.01903); compile: train through `torch.compile`, which needs a C++ compiler."""
 
     detector: str = "frequency"
     options: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Recipe:
     self_blended: float = 0.0
     combines: tuple[str, ...] = ()
     begins_with: str = ""
+    averaged: bool = False
     steps: int = 500
     batch: int = 64
     learning_rate: float = 4e-3
@@ -73,6 +76,10 @@ class Recipe:
     compile: bool = False
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
     adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
+
+    def __post_init__(self) -> None:
+        if self.averaged and not self.begins_with:
+            raise UserError("averaged=true of a recipe: with what it begins with, so begins_with must name one")
 
 
 class Arm(NamedTuple):
@@ -164,7 +171,8 @@ def train(
         name, options = "combined", {"members": [_as_member(one) for one in members]}
     network = build_detector(name, options, seed)
     first = None
-    if recipe.begins_with:
+    before = _before(arm.recipe, recipes)
+    if before:
         beginning = _member(arm, "begins_with", recipe.begins_with, recipes)
         first = train(beginning, recipes, real, forged, trainer, seed, folder, shares)
         _take_over(network, first, arm.recipe)
@@ -174,7 +182,7 @@ def train(
         None if shares is None else [shares[family] for family in arm.families],
         batch=recipe.batch,
         steps_per_epoch=max(1, recipe.steps // 5),
-        seed=seed if first is None else seed + 1,
+        seed=seed + len(before),
         degrade=Degrade(**asdict(recipe.degrade)),
         self_blended=recipe.self_blended if arm.families else 1.0,
         masks=hasattr(network, "locate"),
@@ -194,6 +202,8 @@ def train(
         )
         fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, data.steps_per_epoch))
         cost = {"images": recipe.steps * recipe.batch, "seconds": round(time.perf_counter() - start, 1)}
+        if first is not None and recipe.averaged:
+            _average(network, first)
         if first is not None:
             cost = {key: round(value + first.meta[key], 1) for key, value in cost.items()}
     held = data.held("validation")
@@ -216,13 +226,31 @@ def train(
 def _member(arm: Arm, key: str, recipe: str, recipes: Mapping[str, Recipe]) -> Arm:
     """What another recipe, named under `key` of this arm's, trains under its protocol; the same for all arms where it
     sees no forgery."""
-    able = [name for name, one in recipes.items() if not one.combines and (key == "combines" or not one.begins_with)]
+    able = [name for name, one in recipes.items() if not one.combines]
     if recipe not in able:
-        what = "that train" if key == "combines" else "that train from nothing"
-        raise UserError(f"recipes.{arm.recipe}.{key}: {recipe} is none of the recipes {what}: {', '.join(able)}")
+        raise UserError(f"recipes.{arm.recipe}.{key}: {recipe} is none of the recipes that train: {', '.join(able)}")
     if recipes[recipe].protocols == ("none",):
         return Arm(recipe, recipe, ())
     return arm._replace(name=recipe + arm.name.removeprefix(arm.recipe), recipe=recipe)
+
+
+def _before(name: str, recipes: Mapping[str, Recipe]) -> list[str]:
+    """The recipes that one goes on from, the nearest first."""
+    found: list[str] = []
+    while (one := recipes.get(found[-1] if found else name)) and one.begins_with:
+        found.append(one.begins_with)
+        if one.begins_with == name or one.begins_with in found[:-1]:
+            raise UserError(f"recipes.{name}.begins_with: it goes round ({' -> '.join([name, *found])})")
+    return found
+
+
+def _average(network: nn.Module, first: Detector) -> None:
+    """The mean of the weights and running statistics of a network and of what it began with."""
+    with torch.no_grad():
+        begun = first.module.state_dict()
+        for name, values in network.state_dict().items():
+            if values.is_floating_point():
+                values.lerp_(begun[name].to(values.device), 0.5)
 
 
 def _take_over(network: nn.Module, first: Detector, recipe: str) -> None:

@@ -76,7 +76,7 @@ def test_a_recipe_goes_on_from_the_weights_of_the_one_it_begins_with(
         "whole": Recipe("localizer", {"widths": [4, 8]}, begins_with="first", steps=2, batch=8, protocols=("each",),
                         learning_rate=1e-12, weight_decay=0.0),
         "wider": Recipe("localizer", {"widths": [4, 16]}, begins_with="first", steps=2, batch=8),
-        "third": Recipe("localizer", {"widths": [4, 8]}, begins_with="whole", steps=2, batch=8),
+        "third": Recipe("localizer", {"widths": [4, 8]}, begins_with="whole", steps=2, batch=8, protocols=("each",)),
         "again": Recipe("localizer", {"widths": [4, 8], "window": 16}, begins_with="first", steps=2, batch=8,
                         protocols=("each",)),
     }  # fmt: skip
@@ -95,8 +95,34 @@ def test_a_recipe_goes_on_from_the_weights_of_the_one_it_begins_with(
     assert first.options["window"] == 16 and whole.options["window"] == 0
     with pytest.raises(UserError, match=r"recipes\.wider\.begins_with: its network is another"):
         train(Arm("wider-on-a", "wider", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
-    with pytest.raises(UserError, match=r"recipes\.third\.begins_with: whole is none of .* from nothing: first"):
-        train(Arm("third-on-a", "third", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
+    third = train(Arm("third-on-a", "third", ("a",)), recipes, real, forged, trainer, 0, tmp_path)
+    assert third.meta["images"] == 64 and not torch.equal(drawn[-1].drawing(0).image, drawn[1].drawing(0).image)
+    for wrong, said in (
+        ({"whole": replace(recipes["whole"], begins_with="third")}, r"it goes round \(third -> whole -> third\)"),
+        ({"third": replace(recipes["third"], begins_with="nobody")}, r"nobody is none of the recipes that train"),
+    ):
+        with pytest.raises(UserError, match=rf"recipes\.third\.begins_with: {said}"):
+            train(Arm("third-on-a", "third", ("a",)), recipes | wrong, real, forged, trainer, 0, tmp_path / "other")
+
+
+def test_an_averaged_recipe_is_the_mean_of_where_it_began_and_ended(labelled: Faces, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="averaged=true of a recipe: with what it begins with"):
+        Recipe(averaged=True)
+    plain = Recipe("localizer", {"widths": [4, 8]}, begins_with="first", steps=4, batch=8, learning_rate=1e-2)
+    recipes = {
+        "first": Recipe("localizer", {"widths": [4, 8]}, steps=4, batch=8),
+        "plain": plain,
+        "mean": replace(plain, averaged=True),
+    }
+    real, forged = labelled.where(label=0), {"a": labelled.where(label=1)}
+    trainer = TrainerConfig(accelerator="cpu", progress=False)
+    for name in ("plain", "mean"):
+        train(Arm(name, name, ("a",)), recipes, real, forged, trainer, 0, tmp_path)
+    began, ended, mean = (load_detector(tmp_path / f"{name}.safetensors").module.state_dict() for name in recipes)
+    assert not torch.equal(began["head.weight"], ended["head.weight"])
+    for name, values in mean.items():
+        mean_of_both = (began[name] + ended[name]) / 2
+        torch.testing.assert_close(values, mean_of_both if values.is_floating_point() else ended[name])
 
 
 def test_families_are_drawn_by_their_shares(labelled: Faces, tmp_path: Path) -> None:
