@@ -202,9 +202,9 @@ def train(
         )
         fit(module, data, folder / arm.name, trainer.with_steps(recipe.steps, data.steps_per_epoch))
         cost = {"images": recipe.steps * recipe.batch, "seconds": round(time.perf_counter() - start, 1)}
-        if first is not None and recipe.averaged:
-            _average(network, first)
         if first is not None:
+            if recipe.averaged:
+                _average(network, first)
             cost = {key: round(value + first.meta[key], 1) for key, value in cost.items()}
     held = data.held("validation")
     logits = score(network, held.image)

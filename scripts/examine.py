@@ -67,7 +67,8 @@ def main(config: DictConfig, folder: Path) -> Mapping[str, Any]:
     settings = configure(ExamineConfig, config)
     ensemble = load_ensemble(settings.weights)
     paths = files_of(settings.path)
-    parts = folder / "files"
+    made_by = hashlib.sha256(f"{ensemble.digest} {commit()}".encode()).hexdigest()[:12]
+    parts = folder / "files" / made_by  # what another ensemble or commit found is not taken for this one's
     failed: list[dict[str, str]] = []
     with progress("examine") as bar:
         if len(paths) == 1:
@@ -148,11 +149,9 @@ def _held(weights: Path | None, every: int | None, most: int) -> tuple[Ensemble,
 def _examined(
     path: Path, ensemble: Ensemble, finder: FaceSource, folder: Path, settings: ExamineConfig
 ) -> dict[str, Any]:
-    """Of one file what the page and `verdict.json` need, from the run's folder where it was examined before by this
-    ensemble and this commit."""
+    """Of one file what the page and `verdict.json` need, from `folder` where it was examined before."""
     stat = path.stat()
-    by = f"{replace(settings, workers=1)} {ensemble.digest} {commit()}"
-    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {by}"
+    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {replace(settings, workers=1)}"
     part = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
     if part.is_file():
         known: dict[str, Any] = json.loads(part.read_bytes())

@@ -41,6 +41,7 @@ from scripts.examine import ExamineConfig, _side_by_side, files_of, main, marks,
 from scripts.examine_faces import FaceSource
 from scripts.examine_photos import PhotographsConfig, _people
 
+WEIGHTS = Path(str(resources.files("detection") / "weights"))
 STATEMENT = Statement("warp", "0" * 64, ("1" * 64,), "signed release", "CC BY 4.0", False)
 
 
@@ -74,10 +75,9 @@ def looked(finder: FaceSource, path: Path, size: int = 128) -> tuple[list[Look],
 
 
 def test_the_shipped_ensemble_is_small_and_says_what_it_is(ensemble: Ensemble) -> None:
-    folder = Path(str(resources.files("detection") / "weights"))
-    assert len(ensemble.names) >= 2 and all(path.stat().st_size <= 5e6 for path in folder.iterdir())
-    assert {f"{name}.safetensors" for name in ensemble.names} <= {path.name for path in folder.iterdir()}
-    text = (folder / "README.md").read_text()
+    assert len(ensemble.names) >= 2 and all(path.stat().st_size <= 5e6 for path in WEIGHTS.iterdir())
+    assert {f"{name}.safetensors" for name in ensemble.names} <= {path.name for path in WEIGHTS.iterdir()}
+    text = (WEIGHTS / "README.md").read_text()
     about = ensemble.basis.calibration.about
     assert all(f"`{name}`" in text for name in ensemble.names) and str(about["people"]) in text
     assert about["people"] >= 60 and about["cllr"] < 1  # worth more than saying nothing
@@ -267,9 +267,10 @@ def test_seventeen_verdicts_and_three_reasons(
         assert all(f">{word}</text>" in bar for word in ("real", "forged", "0", number(known["largest"], 1)))
     dom, console = browse(tmp_path / "run" / "report.html", tmp_path / "profile")
     assert console == [] and "17 of 20 files examined" in dom and "not examined" in dom
-    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").iterdir()}
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").rglob("*.json")}
+    assert len(parts) == 17
     assert command(monkeypatch, tmp_path, f"path={folder}") == 3  # goes on where it was: nothing is examined twice
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").iterdir()} == parts
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").rglob("*.json")} == parts
     two = tmp_path / "two"
     put(two / "b.png", person("103", 16))
     shutil.copy(first, two / "a.jpg")
@@ -283,8 +284,7 @@ def test_another_ensemble_in_the_same_place_examines_anew(
     finder: FaceSource, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     put(tmp_path / "in" / "a.jpg", person("103", 200), quality=90)
-    weights = Path(str(resources.files("detection") / "weights"))
-    shutil.copytree(weights, tmp_path / "weights")
+    shutil.copytree(WEIGHTS, tmp_path / "weights")
     pair = [f"path={tmp_path / 'in'}", f"detector={tmp_path / 'weights'}"]
 
     def scores() -> list[float]:
@@ -295,7 +295,7 @@ def test_another_ensemble_in_the_same_place_examines_anew(
     before = scores()
     first, second = (f"{name}.safetensors" for name in ensemble.names[:2])
     for name, other in ((first, second), (second, first)):
-        shutil.copy(weights / other, tmp_path / "weights" / name)
+        shutil.copy(WEIGHTS / other, tmp_path / "weights" / name)
     assert scores()[:2] == before[1::-1]
 
 
