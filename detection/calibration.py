@@ -373,3 +373,14 @@ def figures(labels: ArrayLike, llr: ArrayLike) -> dict[str, float]:
         "cllr_min": round(cllr_min(truth, ratio), 4),
         "ece": round(ece(truth, ratio, weights=balanced(truth)), 4),
     }
+
+
+def ece_if_right(labels: ArrayLike, llr: ArrayLike, draws: int = 200, seed: int = 0) -> float:
+    """The ECE that LLRs have in the mean where every one of them is right, for want of faces: with truths drawn by the
+    LLRs themselves, at the share of forged faces that there is. Both classes count the same, as in `figures`."""
+    truth, ratio, _ = checked(labels, llr)
+    share = truth.mean()
+    probability = expit(ratio + logit(share))
+    generator = np.random.default_rng([seed, 11])
+    drawn = (generator.random((draws, len(ratio))) < probability).astype(int)
+    return float(np.mean([ece(one, ratio, weights=balanced(one)) for one in drawn if 0 < one.sum() < len(one)]))

@@ -183,13 +183,12 @@ def load_ensemble(path: Path | None = None) -> Ensemble:
     if path.is_dir() and (path / ENSEMBLE).is_file():
         try:
             described = json.loads((path / ENSEMBLE).read_bytes())
-            members = [load_detector(path / f"{name}.safetensors") for name in described["members"]]
+            modules = load_members(path, described["members"])
             basis = Basis.of(described)
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path / ENSEMBLE}: damaged ({error}); make it again with train_ensemble.py") from error
-        modules = tuple(InnerFace(folded(one.module)).eval() for one in members)
         return Ensemble(tuple(described["members"]), modules, basis, described["about"])
     found = single_detector(path)
     made: Detector = load_detector(found)
@@ -200,6 +199,11 @@ def load_ensemble(path: Path | None = None) -> Ensemble:
             f"python scripts/calibrate.py detector={found}"
         )
     return Ensemble((made.name,), (made.module,), Basis.of(plain), {"name": made.name})
+
+
+def load_members(folder: Path, names: Sequence[str]) -> tuple[nn.Module, ...]:
+    """Detectors of a folder as the members of an ensemble: they see the inner face of what they are given."""
+    return tuple(InnerFace(folded(load_detector(folder / f"{name}.safetensors").module)).eval() for name in names)
 
 
 def single_detector(path: Path) -> Path:

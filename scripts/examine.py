@@ -39,7 +39,7 @@ from generation.faces.footage import files_in
 from generation.provenance import verify
 from generation.records import UserError, write_beside
 from scripts.door import Incomplete, configure, entry, progress, say
-from scripts.examine_faces import FaceSource
+from scripts.examine_faces import FaceSource, face_finder
 from scripts.summary import commit, jsonable
 
 _PATTERN = set("*?[")
@@ -143,7 +143,7 @@ def _in_worker(path: Path, folder: Path, settings: ExamineConfig) -> dict[str, A
 @cache
 def _held(weights: Path | None, every: int | None, most: int) -> tuple[Ensemble, FaceSource]:
     """What a process examines with, until it ends."""
-    return load_ensemble(weights), FaceSource(every, most).__enter__()
+    return load_ensemble(weights), face_finder(every, most)
 
 
 def _examined(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,3 +153,9 @@ class FaceSource(FaceNetworks):
                 pose, landmarks = (float(reading.pose[0]), float(reading.pose[1])), reading.landmarks
         crop, matrix = square.crop(image, size), square.matrix(size)
         return Look(number, track, frame.index, frame.seconds, sight.box, square.side, pose, crop, matrix, landmarks)
+
+
+@cache
+def face_finder(every: int | None, most: int = 100) -> FaceSource:
+    """What a worker process finds faces with, until it ends."""
+    return FaceSource(every, most).__enter__()

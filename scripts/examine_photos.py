@@ -69,7 +69,7 @@ class PhotographsConfig:
 
     train: int = 600
     validation: int = 120
-    test: int = 45
+    test: int = 150
     london: bool = True
     london_train: int = 40
     london_validation: int = 31

@@ -17,13 +17,13 @@ import numpy as np
 from omegaconf import DictConfig
 
 from detection.detectors import save_detector
-from detection.examine_basis import Ensemble, load_ensemble, save_ensemble
-from detection.examine_views import InnerFace
+from detection.examine_basis import save_ensemble
 from generation.records import Faces, UserError, finished, load, write
 from scripts.bench import Arm, Recipe, train
-from scripts.calibrate import basis_on_photographs, described, photo_rows, tested
+from scripts.calibrate import Judges, basis_on_photographs, described, tested
 from scripts.door import configure, entry, progress, say
 from scripts.examine_photos import CONDITIONS, Photograph, PhotographsConfig, photographs
+from scripts.examine_rows import photo_rows
 from scripts.trainer import TrainerConfig
 
 
@@ -69,20 +69,25 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         save_detector(folder / "members" / name, one.module, one.name, one.options, one.meta)
         made[name] = one
     names = tuple(made)
-    views = [InnerFace(one.module).eval() for one in made.values()]
+    members = folder / "members"
     basis = basis_on_photographs(
-        names, views, settings.size, settings.photographs, settings.footage, settings.seed, settings.workers
+        Judges(members, names),
+        settings.size,
+        settings.photographs,
+        settings.footage,
+        folder,
+        settings.seed,
+        settings.workers,
     )
     about = {
         "trained_on": "synthetic people" + (" and the London Set (CC BY 4.0)" if settings.photographs.london else ""),
         "families": ["warp and landmark_warp in whole photographs"],
         "seed": settings.seed,
     }
-    save_ensemble(folder / "members", names, basis, about)
-    ensemble: Ensemble = load_ensemble(folder / "members")
-    results = tested(ensemble, settings.photographs)
+    save_ensemble(members, names, basis, about)
+    results = tested(members, settings.photographs, folder, settings.workers)
     say(described(results))
-    say(f"python scripts/examine.py path=FILE detector={folder / 'members'}")
+    say(f"python scripts/examine.py path=FILE detector={members}")
     return {
         "members": {name: one.meta for name, one in made.items()},
         **results,

@@ -200,3 +200,19 @@ def test_verbal_scale_has_no_end(llr: float) -> None:
 def test_what_cannot_be_calibrated(change: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(UserError, match=said):
         c.calibrate(drawn()._replace(**change))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_right_llrs_have_the_ece_that_is_foretold_and_it_goes_with_faces(share: float) -> None:
+    generator = np.random.default_rng(9)
+    foretold, found = [], []
+    for count in (200, 3200):
+        eces = []
+        for _ in range(40):
+            labels = (generator.random(count) < share).astype(int)
+            llr = generator.normal(np.where(labels, 2.0, -2.0), 2.0)  # of these two densities, the LLR is the value
+            eces.append(c.figures(labels, llr)["ece"])
+        found.append(np.mean(eces))
+        foretold.append(c.ece_if_right(labels, llr))
+    np.testing.assert_allclose(foretold, found, rtol=0.15)
+    assert foretold[1] < foretold[0] / 2

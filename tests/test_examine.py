@@ -379,16 +379,18 @@ def test_an_ensemble_is_calibrated_anew_in_its_place(
         return wider
 
     monkeypatch.setattr(calibrate, "basis_on_photographs", fitted)
-    monkeypatch.setattr(calibrate, "tested", lambda found, *_: {"test": {}, "told": found.basis.calibration.high / 9})
+    monkeypatch.setattr(
+        calibrate, "tested", lambda path, *_: {"test": {}, "told": load_ensemble(path).basis.calibration.high / 9}
+    )
     settings = calibrate.CalibrateConfig(tmp_path, size=1, seed=3)
-    results = calibrate.recalibrated(tmp_path, settings)
-    ((who, modules, size, _, footage, seed, _),) = asked
-    assert (who, len(modules), size, footage, seed) == (names, 2, SIZE, True, 3)
+    results = calibrate.recalibrated(tmp_path, settings, tmp_path)
+    ((judges, size, _, footage, _, seed, _),) = asked
+    assert (judges.names, len(judges.modules()), size, footage, seed) == (names, 2, SIZE, True, 3)
     found = load_ensemble(tmp_path)
     assert found.basis.plain() == json.loads(json.dumps(wider.plain())) and found.about == about
     assert results["told"] == 1 and results["calibration"] == ensemble.basis.calibration.about
     with pytest.raises(UserError, match=r"records=here: .*leave records out"):
-        calibrate.recalibrated(tmp_path, replace(settings, records=Path("here")))
+        calibrate.recalibrated(tmp_path, replace(settings, records=Path("here")), tmp_path)
 
 
 @pytest.mark.parametrize(

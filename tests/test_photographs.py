@@ -17,10 +17,10 @@ from real_media import shared
 from detection.examine_views import inner_square
 from generation.faces.expressions import SIX_EMOTIONS, settled
 from generation.records import SPLITS, UserError, row, write
-from scripts import calibrate, examine_photos
+from scripts import examine_photos, examine_rows
 from scripts.bench import Recipe
-from scripts.calibrate import photo_rows
 from scripts.examine_photos import CONDITIONS, VISIBLE, Photograph, PhotographsConfig, photographs, ways_to_forge
+from scripts.examine_rows import photo_rows
 from scripts.train_ensemble import TrainEnsembleConfig, _faces, _trained_on
 
 CONFIG = PhotographsConfig(
@@ -56,7 +56,7 @@ def test_rows_and_their_order_do_not_depend_on_the_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, index = made(tmp_path, 1, ("train",))
-    monkeypatch.setattr(calibrate, "_AT_ONCE", 1)
+    monkeypatch.setattr(examine_rows, "_AT_ONCE", 1)
     seen: list[tuple[int, int]] = []
     one, two = (
         [(row["clip"], row["method"], row["image"]["bytes"]) for row in photo_rows(where, index, 256, bar, workers)]
