@@ -206,7 +206,8 @@ def _by_parts(
 ) -> list[Any]:
     """`work(where, some items, *given)`, a value for each item, by several processes; what this commit left of it in
     `folder` is not made again."""
-    what = json.dumps([where.name, [item.file for item in items], str(given), commit()])
+    made_by = commit().removesuffix("-dirty")  # the shipped ensemble lies in the checkout, which calibrating it changes
+    what = json.dumps([where.name, [item.file for item in items], str(given), made_by])
     parts = folder / hashlib.sha256(what.encode()).hexdigest()[:12]
     jobs = {
         parts / f"{start:05d}.json": (where, items[start : start + _AT_ONCE], *given)
