@@ -2,7 +2,7 @@
 
 A log-likelihood ratio (LLR, natural logarithm) says how much more probable the scores are if the face is forged than if
 it is real; it holds for any prior odds. It is the log-odds of a logistic regression in which real and forged faces
-weigh the same in all (Bruemmer and du Preez 2006, Computer Speech & Language; fusion: Bruemmer et al. 2007, TASLP).
+weigh the same in all (Bruemmer and du Preez 2006, Computer Speech & Language); of several detectors, see `fusion`.
 Everything is fitted on validation people; what was fitted are plain numbers, saved beside the detector.
 """
 
@@ -100,6 +100,20 @@ def logistic(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = N
             break
     slopes = found[:-1] / spread
     return np.append(slopes, found[-1] - slopes @ middle)
+
+
+def fusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Slopes and offset, (K + 1,), of K detectors together: the LLRs of each alone, by `logistic`, are added, and their
+    sum is calibrated. No detector is weighed against another, so those that are better on the calibration set alone
+    do not overrule the others elsewhere; one that knows nothing adds nothing.
+
+    scores: (N,) or (N, K) log-odds; weights: as in `logistic`
+    """
+    columns = _columns(scores)
+    alone = np.stack([logistic(labels, column, weights) for column in columns.T])
+    total = columns @ alone[:, 0]
+    slope, offset = logistic(labels, total, weights)
+    return np.append(slope * alone[:, 0], offset)
 
 
 def _columns(scores: ArrayLike) -> Floats:
@@ -274,7 +288,7 @@ def calibrate(given: Given, resamples: int = 200, seed: int = 0, folds: int = 5)
 def _fit(given: Given, weights: Floats | None, wanted: Sequence[str] | None = None) -> dict[str, Floats]:
     """Coefficients of all together, and of the conditions `wanted`, or of those that have people enough."""
     weight = np.ones(len(given.labels)) if weights is None else weights
-    pooled = logistic(given.labels, given.scores, weight)
+    pooled = fusion(given.labels, given.scores, weight)
     ratio = _linear(pooled, given.scores)
     found = {POOLED: pooled}
     for name in np.unique(given.conditions):

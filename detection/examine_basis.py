@@ -28,6 +28,7 @@ from detection.calibration import (
     calibrators,
     cross_fitted,
     figures,
+    fusion,
     logistic,
     people_folds,
 )
@@ -129,7 +130,7 @@ def compared(given: Given, seed: int = 0) -> dict[str, dict[str, float]]:
     fused = np.empty(len(given.labels))
     found = {name: np.empty(len(fused)) for name in calibrators()}
     for here in people_folds(given.identities, 5, seed):
-        coefficients = logistic(given.labels[~here], given.scores[~here])
+        coefficients = fusion(given.labels[~here], given.scores[~here])
         fused = given.scores @ coefficients[:-1]
         for name, fit in calibrators().items():
             found[name][here] = fit(given.labels[~here], fused[~here])(fused[here])

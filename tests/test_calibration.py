@@ -49,6 +49,26 @@ def test_the_share_of_forgeries_moves_no_llr() -> None:
     np.testing.assert_allclose(maps[0], [2.0 / (1 + 0.3**2), 0.0], atol=0.1)  # what it must be by the densities
 
 
+def test_fusion_calibrates_the_sum_of_what_each_says_alone() -> None:
+    given = drawn(gap=1.5)
+    alone = [c.logistic(given.labels, scores) for scores in given.scores.T]
+    total = sum(slope * scores + offset for (slope, offset), scores in zip(alone, given.scores.T, strict=True))
+    expected = np.polyval(c.logistic(given.labels, total), total)
+    fused = c.fusion(given.labels, given.scores)
+    np.testing.assert_allclose(given.scores @ fused[:-1] + fused[-1], expected, atol=1e-6)
+    np.testing.assert_allclose(c.fusion(given.labels, given.scores[:, 0]), alone[0], atol=1e-6)
+
+
+def test_a_detector_heard_twice_and_one_that_knows_nothing_change_no_verdict() -> None:
+    given = drawn(2000, gap=1.5)
+    one = np.polyval(c.logistic(given.labels, given.scores[:, 0]), given.scores[:, 0])
+    noise = np.random.default_rng(4).normal(0, 1, len(one))
+    for other, far in ((given.scores[:, 0], 1e-6), (noise, 0.1)):
+        both = np.column_stack([given.scores[:, 0], other])
+        fused = c.fusion(given.labels, both)
+        np.testing.assert_allclose(both @ fused[:-1] + fused[-1], one, atol=far)
+
+
 def test_weights_count_faces() -> None:
     given = drawn(20)
     times = np.random.default_rng(3).integers(0, 3, len(given.labels))
