@@ -255,6 +255,7 @@ def test_seventeen_verdicts_and_three_reasons(
         assert {"llr", "low", "high", "scale", "calibrated_for", "detectors", "spans"} <= set(face)
         assert file["provenance"]["state"] == "absent"
     text = (tmp_path / "run" / "report.html").read_text()
+    assert "What each detector says alone is added" in text
     page = Page(text)
     assert page.addresses and all(address.startswith(("data:", "#")) for address in page.addresses)
     assert "://" not in text and "@import" not in text and "url(" not in text and "script" not in page.tags
