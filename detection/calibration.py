@@ -103,9 +103,10 @@ def logistic(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = N
 
 
 def fusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """Slopes and offset, (K + 1,), of K detectors together: the LLRs of each alone, by `logistic`, are added, and their
-    sum is calibrated. No detector is weighed against another, so those that are better on the calibration set alone
-    do not overrule the others elsewhere; one that knows nothing adds nothing.
+    """Slopes and offset, (K + 1,), of K detectors together: the LLRs of each alone, by `logistic`, are added (the
+    product rule of Kittler et al. 1998, IEEE TPAMI 20, 226), and their sum is calibrated. No detector is weighed
+    against another, so those that are better on the calibration set alone do not overrule the others elsewhere; one
+    that knows nothing adds nothing.
 
     scores: (N,) or (N, K) log-odds; weights: as in `logistic`
     """

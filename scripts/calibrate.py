@@ -30,7 +30,6 @@ from detection.examine import SMALLEST, condition_of, examine, scored
 from detection.examine_basis import (
     ENSEMBLE,
     Basis,
-    Ensemble,
     Observed,
     add_basis,
     basis_of,
@@ -128,6 +127,9 @@ class Judges(NamedTuple):
     def digest(self) -> str:
         files = [self.path / f"{name}.safetensors" for name in self.names] or [self.path]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+_modules, _ensemble = cache(Judges.modules), cache(load_ensemble)  # what a worker process judges with, until it ends
 
 
 class Looked(NamedTuple):
@@ -248,11 +250,6 @@ def look_at(where: Path, items: Sequence[Photograph], every: int, size: int, jud
     return rows
 
 
-@cache
-def _modules(judges: Judges) -> tuple[nn.Module, ...]:
-    return judges.modules()
-
-
 def some_conditions(index: Sequence[Photograph], split: str, seed: int) -> list[Photograph]:
     """The photographs of a split, those of each person in `SEEN_IN` conditions, drawn, all alike whether real or
     forged."""
@@ -305,11 +302,6 @@ def judge(where: Path, items: Sequence[Photograph], path: Path) -> list[Judged |
         ratio = float(ensemble.basis.calibration.llr(mean, face.condition)[0])
         rows.append(Judged(face.side, face.condition, ratio, face.llr is not None))
     return rows
-
-
-@cache
-def _ensemble(path: Path) -> Ensemble:
-    return load_ensemble(path)
 
 
 def _figures(rows: Sequence[tuple[Photograph, Judged]]) -> dict[str, Any]:

@@ -62,14 +62,13 @@ def main(config: DictConfig, folder: Path) -> dict[str, Any]:
         where, index = photographs(settings.photographs, bar, settings.workers)
     real, pools = _faces(where, index, settings.size, settings.workers)
     shares = {place: settings.london_share if place == "london" else 1 - settings.london_share for place in pools}
-    made = {}
+    made, members = {}, folder / "members"
     for name in settings.judging:
         arm = Arm(name, name, () if settings.members[name].protocols == ("none",) else tuple(pools))
         one = train(arm, settings.members, real, pools, settings.trainer, settings.seed, folder / "training", shares)
-        save_detector(folder / "members" / name, one.module, one.name, one.options, one.meta)
+        save_detector(members / name, one.module, one.name, one.options, one.meta)
         made[name] = one
     names = tuple(made)
-    members = folder / "members"
     basis = basis_on_photographs(
         Judges(members, names),
         settings.size,
