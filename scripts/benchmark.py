@@ -254,7 +254,7 @@ def detector_input(config: BenchmarkConfig) -> Iterator[Figure]:
 
 def score_speed(config: BenchmarkConfig) -> Iterator[Figure]:
     """Scoring with every trainable family at 64 px."""
-    images = torch.randint(0, 256, (512, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2 * AT_ONCE, 3, 64, 64), dtype=torch.uint8)
     for name in TRAINABLE:
         detector = build_detector(name).eval()
 

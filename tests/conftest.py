@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from generation.faces.people import FacesConfig
 from generation.faces.render import render_records
 from generation.pairs import Pairs
 from generation.records import Faces, load
+
+RunHere = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY_FACES = FacesConfig(size=64, seed=7, train=6, validation=2, test=3, scenes=1, expressions=6)
 
@@ -55,6 +58,25 @@ def streams_stay_open() -> None:
     """MediaPipe and others bring absl, whose log closes the stream that it first met whenever Hydra sets up its own:
     that of pytest's capture."""
     logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> RunHere:
+    """`run_here(main, "key=value", ...)`: a command in `tmp_path` and in this process, which has imported already what
+    one of its own would import for seconds."""
+
+    def run(main: Callable[[], None], *overrides: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["script.py", *overrides])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        told = capfd.readouterr()
+        return subprocess.CompletedProcess(overrides, code, told.out, told.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

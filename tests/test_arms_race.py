@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import RunHere
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
@@ -154,29 +155,24 @@ def test_killed_in_every_kind_of_phase_it_ends_with_the_same_payoff(
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    more: list[str],
-    named: str,
-    faces_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    more: list[str], named: str, faces_folder: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "argv", command(faces_folder, tmp_path / "run", *more)[1:])
-    with pytest.raises(SystemExit) as end:
-        main()
-    told = capfd.readouterr().err
-    lines = [line for line in told.splitlines() if line.startswith("error:")]
-    assert end.value.code == 2, told
+    done = run_here(main, f"data.records={faces_folder}", "hydra.run.dir=run", *SETTINGS, *more)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2, done.stderr
     assert len(lines) == 1 and named in lines[0]
-    assert "Traceback" not in told
+    assert "Traceback" not in done.stderr
 
 
 ASKED = ["cycle.disclosure=scores", "cycle.queries=100", "generator.search.population=4", "generator.search.images=4"]
 
 
-def test_a_red_team_that_may_only_ask_is_counted_and_controlled(faces_folder: Path, tmp_path: Path) -> None:
-    done = run(faces_folder, tmp_path / "run", *ASKED)
+def test_a_red_team_that_may_only_ask_is_counted_and_controlled(
+    faces_folder: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
+    done = run_here(main, f"data.records={faces_folder}", "hydra.run.dir=run", *SETTINGS, *ASKED)
     assert done.returncode == 0, done.stderr
     found = summary(tmp_path / "run")
     assert found["queries"] == {"G1": 96}  # six generations of 16; 4 queries pay for nothing
@@ -187,12 +183,12 @@ def test_a_red_team_that_may_only_ask_is_counted_and_controlled(faces_folder: Pa
     assert "96 queries" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_an_unfinished_set_of_faces_is_refused(faces_folder: Path, tmp_path: Path) -> None:
+def test_an_unfinished_set_of_faces_is_refused(faces_folder: Path, run_here: RunHere, tmp_path: Path) -> None:
     half = tmp_path / "half"
     half.mkdir()
     for path in faces_folder.glob("shard-*.parquet"):
         (half / path.name).write_bytes(path.read_bytes())
-    done = run(half, tmp_path / "run")
+    done = run_here(main, "data.records=half", "hydra.run.dir=run")
     assert done.returncode == 2 and INFO in done.stderr
 
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import RunHere
+
+from scripts.benchmark import main
 
 
-def benchmark(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "seconds=0.1", *overrides]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_figures_are_json_lines_and_the_summary(tmp_path: Path) -> None:
-    done = benchmark(tmp_path, "only=detector_input,score", "hydra.run.dir=run")
+def test_figures_are_json_lines_and_the_summary(run_here: RunHere, tmp_path: Path) -> None:
+    done = run_here(main, "only=detector_input,score", "seconds=0.1", "workers=1", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     figures = [json.loads(line) for line in done.stdout.splitlines()]
     units = {figure["name"]: figure["unit"] for figure in figures}
@@ -26,7 +21,7 @@ def test_figures_are_json_lines_and_the_summary(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["figures"] == figures
 
 
-def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
-    done = benchmark(tmp_path, "only=rendre")
+def test_an_unknown_benchmark_is_named(run_here: RunHere) -> None:
+    done = run_here(main, "only=rendre", "hydra.run.dir=run")
     assert done.returncode == 2
     assert done.stderr.startswith("error: only=rendre: there is no such benchmark; there are render")

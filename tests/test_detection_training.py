@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import RunHere
 from scipy import ndimage
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from test_detectors import OPTIONS
@@ -31,6 +30,7 @@ from detection.detectors import DETECTORS, build_detector, load_detector
 from detection.detectors.localizer import Located
 from detection.training import DetectorTrainer, choose_threshold, learning_rate_factor, score
 from generation.records import Faces, UserError, load, row, write
+from scripts.train_detector import main
 from scripts.trainer import TrainerConfig, fit
 
 ROOT = Path(__file__).parent.parent
@@ -336,17 +336,13 @@ def test_compiled_training_is_the_same_training(
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def _command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "train_detector.py"), f"hydra.run.dir={folder}", *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
-
-
-def test_the_script_trains_measures_and_saves(folders: dict[str, Path], real: Faces, tmp_path: Path) -> None:
+def test_the_script_trains_measures_and_saves(
+    folders: dict[str, Path], real: Faces, run_here: RunHere, tmp_path: Path
+) -> None:
     pools = f"data.forged=[{folders['G0']},{folders['G1']}]"
-    run = _command(
-        tmp_path / "run", f"data.real={folders['real']}", pools, "training.steps=60", "training.steps_per_epoch=30",
-        "data.batch=32", "trainer.accelerator=cpu",
+    run = run_here(
+        main, "hydra.run.dir=run", f"data.real={folders['real']}", pools, "training.steps=60",
+        "training.steps_per_epoch=30", "data.batch=32", "trainer.accelerator=cpu",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -365,8 +361,8 @@ def test_the_script_trains_measures_and_saves(folders: dict[str, Path], real: Fa
     assert (found["real"], found["forged"], found["identities"]) == (32, 32, 4)
 
 
-def test_the_script_says_what_is_wrong_in_one_line(folders: dict[str, Path], tmp_path: Path) -> None:
-    run = _command(tmp_path / "run", f"data.real={folders['real']}", f"data.forged=[{tmp_path / 'nothing'}]")
+def test_the_script_says_what_is_wrong_in_one_line(folders: dict[str, Path], run_here: RunHere) -> None:
+    run = run_here(main, "hydra.run.dir=run", f"data.real={folders['real']}", "data.forged=[nothing]")
     assert run.returncode == 2 and "Traceback" not in run.stderr
     assert "nothing: no such folder of records" in run.stderr.splitlines()[-1]
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import RunHere
 from PIL import Image
-from test_arms_race import ROOT, environment
 
 from detection.pictures import pareto_picture
 from generation.records import UserError
-from scripts.disclosure import DisclosureConfig
+from scripts.disclosure import DisclosureConfig, main
 from scripts.door import configure
 
 SETTINGS = [
@@ -28,16 +26,12 @@ SETTINGS = [
 NAMES = ["G0", "G1_plain", "white_box_0.03", "scores_40", "decisions_40", "G0_blur"]
 
 
-def command(records: Path, folder: Path) -> list[str]:
-    script = str(ROOT / "scripts" / "disclosure.py")
-    return [sys.executable, script, f"data.records={records}", f"hydra.run.dir={folder}", *SETTINGS]
-
-
-def test_every_disclosure_starts_from_one_g0(faces_folder: Path, tmp_path: Path) -> None:
+def test_every_disclosure_starts_from_one_g0(
+    faces_folder: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VICIOUS_CYCLE_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "run"
-    done = subprocess.run(
-        command(faces_folder, folder), capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path)
-    )
+    done = run_here(main, f"data.records={faces_folder}", "hydra.run.dir=run", *SETTINGS)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "summary.json").read_text())["disclosures"]
     assert list(found) == NAMES

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import RunHere
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
@@ -26,9 +24,8 @@ from detection.training import choose_threshold
 from generation.faces.people import FacesConfig
 from generation.records import Faces, UserError, row, write
 from scripts.bench import Recipe, arms
+from scripts.evaluate import main
 from scripts.groups import groups_of
-
-ROOT = Path(__file__).parents[1]
 
 
 def some_scores(seed: int = 0, people: int = 12, frames: int = 6) -> pd.DataFrame:
@@ -292,24 +289,19 @@ def test_the_page_has_every_number_and_nothing_from_outside(tmp_path: Path) -> N
     assert kept["rows"] == [one for one in page.found.rows if one["detector"] == "good"]
 
 
-def command(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "scripts/evaluate.py", f"hydra.run.dir={folder}", *options]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-
-def test_the_command_from_scores_alone(tmp_path: Path) -> None:
+def test_the_command_from_scores_alone(run_here: RunHere, tmp_path: Path) -> None:
     write_scores(tmp_path / "mine.csv", some_scores())
-    done = command(tmp_path / "run", f"scores={tmp_path / 'mine.csv'}", "resamples=20")
+    done = run_here(main, "hydra.run.dir=run", "scores=mine.csv", "resamples=20")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(summary["leaderboard"]) == 12 and (tmp_path / "run" / "report.html").is_file()
     assert {"detector", "data", "method", "degradation", "severity", "attack", "level", "n", "auroc", "low", "high",
             "ap", "eer", "tpr1", "tpr01", "ece", "cllr", "cllr_min"} <= set(summary["leaderboard"][0])  # fmt: skip
-    done = command(tmp_path / "none")
+    done = run_here(main, "hydra.run.dir=none")
     assert done.returncode == 2 and "nothing to evaluate" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_command_on_records_with_a_detector(labelled: Faces, tmp_path: Path) -> None:
+def test_the_command_on_records_with_a_detector(labelled: Faces, run_here: RunHere, tmp_path: Path) -> None:
     write(tmp_path / "set", (
         row(
             labelled.image[i].permute(1, 2, 0).numpy(), clip=str(labelled.clip[i]), frame=int(labelled.frame[i]),
@@ -320,8 +312,8 @@ def test_the_command_on_records_with_a_detector(labelled: Faces, tmp_path: Path)
         for i in range(len(labelled))
     ))  # fmt: skip
     save_detector(tmp_path / "D", build_detector("localizer", {"widths": [8, 8]}), "localizer", {"widths": [8, 8]}, {})
-    done = command(
-        tmp_path / "run", f"sets.mine={tmp_path / 'set'}", f"detectors.D={tmp_path / 'D.safetensors'}",
+    done = run_here(
+        main, "hydra.run.dir=run", "sets.mine=set", "detectors.D=D.safetensors",
         "degradations=[blur]", "severities=[2]", "resamples=20", "trainer.progress=false",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

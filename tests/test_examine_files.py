@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-import sys
+import subprocess
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from conftest import RunHere
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 from real_media import film, shared
@@ -222,27 +223,18 @@ def test_files_are_a_file_a_folder_or_a_pattern(tmp_path: Path) -> None:
             files_of(str(tmp_path / wrong))
 
 
-def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *given: str) -> int:
-    monkeypatch.chdir(folder)
-    arguments = [quoted(one) for one in (f"hydra.run.dir={folder / 'run'}", *given)]
-    monkeypatch.setattr(sys, "argv", ["examine.py", *arguments])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+def examined(run_here: RunHere, *given: str) -> subprocess.CompletedProcess[str]:
+    return run_here(main, *map(quoted, ("hydra.run.dir=run", *given)))
 
 
-def test_seventeen_verdicts_and_three_reasons(
-    finder: FaceSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_seventeen_verdicts_and_three_reasons(finder: FaceSource, run_here: RunHere, tmp_path: Path) -> None:
     folder = tmp_path / "in ö, [1]"
     first = put(folder / "00.jpg", person("103", 200), quality=90)
     for index in range(1, 17):
         shutil.copy(first, folder / f"{index:02d}.jpg")
     for name, content in (("x.jpg", b""), ("y.png", b"nothing"), ("z.mp4", b"\0" * 500)):
         (folder / name).write_bytes(content)
-    assert command(monkeypatch, tmp_path, f"path={folder}") == 3
+    assert examined(run_here, f"path={folder}").returncode == 3
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert len(verdict["files"]) == 17 and [Path(one["path"]).name for one in verdict["failed"]] == [
         "x.jpg",
@@ -270,26 +262,25 @@ def test_seventeen_verdicts_and_three_reasons(
     assert console == [] and "17 of 20 files examined" in dom and "not examined" in dom
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").rglob("*.json")}
     assert len(parts) == 17
-    assert command(monkeypatch, tmp_path, f"path={folder}") == 3  # goes on where it was: nothing is examined twice
+    assert examined(run_here, f"path={folder}").returncode == 3  # goes on where it was: nothing is examined twice
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "files").rglob("*.json")} == parts
     two = tmp_path / "two"
     put(two / "b.png", person("103", 16))
     shutil.copy(first, two / "a.jpg")
-    assert command(monkeypatch, two, f"path={two}", "workers=1") == 0
+    assert examined(run_here, "path=two", "hydra.run.dir=two/run", "workers=1").returncode == 0
     alone = json.loads((two / "run" / "verdict.json").read_text())["files"]
     assert [Path(one["path"]).name for one in alone] == ["a.jpg", "b.png"] and alone[1]["faces"] == []
     assert alone[0]["faces"] == verdict["files"][0]["faces"]
 
 
 def test_another_ensemble_in_the_same_place_examines_anew(
-    finder: FaceSource, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finder: FaceSource, ensemble: Ensemble, run_here: RunHere, tmp_path: Path
 ) -> None:
     put(tmp_path / "in" / "a.jpg", person("103", 200), quality=90)
     shutil.copytree(WEIGHTS, tmp_path / "weights")
-    pair = [f"path={tmp_path / 'in'}", f"detector={tmp_path / 'weights'}"]
 
     def scores() -> list[float]:
-        assert command(monkeypatch, tmp_path, *pair) == 0
+        assert examined(run_here, "path=in", "detector=weights").returncode == 0
         (file,) = json.loads((tmp_path / "run" / "verdict.json").read_text())["files"]
         return [one["score"] for one in file["faces"][0]["detectors"].values()]
 
@@ -327,14 +318,10 @@ def test_a_file_that_kills_its_process_is_named_and_the_others_are_examined(
     ],
 )
 def test_mistakes_are_one_line(
-    finder: FaceSource,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    given: list[str],
-    said: str,
+    finder: FaceSource, run_here: RunHere, tmp_path: Path, given: list[str], said: str
 ) -> None:
     put(tmp_path / "a.png", person("103", 16))
-    assert command(monkeypatch, tmp_path, *given) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    done = examined(run_here, *given)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and said in lines[0]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import RunHere
 
 from generation import records
 from generation.faces import shapes
@@ -27,6 +25,7 @@ from generation.faces.renderer import Frames, rotation
 from generation.faces.subject import subject
 from generation.motion import ACTIONS, POSE
 from generation.records import UserError
+from scripts.render_faces import main
 
 ROOT = Path(__file__).parents[1]
 NEUTRAL = np.zeros((1, len(ACTIONS)), np.float32)
@@ -398,10 +397,10 @@ def test_wrong_configurations_name_the_key(changes: dict[str, int], named: str) 
         FacesConfig(**changes)
 
 
-def test_command(tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/render_faces.py", f"hydra.run.dir={tmp_path}/run", f"out={tmp_path}/faces"]
+def test_command(run_here: RunHere, tmp_path: Path) -> None:
     few = ["data.size=32", "data.train=2", "data.validation=1", "data.test=1", "data.expressions=3", "workers=1"]
-    subprocess.run([*command, *few], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = run_here(main, "hydra.run.dir=run", "out=faces", *few)
+    assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["faces"] == 12 and summary["people"] == {"train": 2, "validation": 1, "test": 1}
     assert (tmp_path / "run" / "grid.png").is_file() and records.finished(tmp_path / "faces")

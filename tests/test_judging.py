@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from conftest import RunHere
 from real_media import shared
 
 from generation.records import Faces, UserError, load
 from generation.reenactors import load_reenactor
 from scripts import clip_quality
-from scripts.judge_reenactor import JudgeReenactorConfig
+from scripts.judge_reenactor import JudgeReenactorConfig, main
 from scripts.quality import judged_quality
 from scripts.red_team import GeneratorConfig, RedTeam, ReenactorConfig, shipped
 from scripts.trainer import TrainerConfig
 
-ROOT = Path(__file__).resolve().parent.parent
 ASKED = {
     "changed_l1_ratio", "psnr", "psnr_face", "psnr_changed", "ssim", "ssim_face", "l1", "l1_face", "aed", "aed_copy",
     "aed_truth", "akd_256", "akd_iod", "apd", "csim", "csim_ceiling", "background_l1", "jitter", "jitter_target",
     "lpips", "unread", "judges",
 }  # fmt: skip
 CLIPS = {"jitter", "jitter_target", "jitter_copy", "clip_aed"}
-
-
-def run(name: str, folder: Path, *settings: str) -> dict[str, Any]:
-    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), f"hydra.run.dir={folder}", *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, env=environment)
-    assert done.returncode == 0, done.stderr
-    quality: dict[str, Any] = json.loads((folder / "summary.json").read_text())["quality"]
-    return quality | {"said": done.stderr}
 
 
 def test_forgeries_get_every_number_and_its_judge(
@@ -61,14 +48,15 @@ def test_forgeries_get_every_number_and_its_judge(
     json.dumps(found)
 
 
-def test_a_shipped_reenactor_is_judged_on_records(faces_folder: Path, tmp_path: Path) -> None:
+def test_a_shipped_reenactor_is_judged_on_records(faces_folder: Path, run_here: RunHere, tmp_path: Path) -> None:
     shared("weights/mediapipe/face_landmarker.task")
     shared("weights/insightface_minipack/mobilefacenet.onnx")
-    settings = ["data=london", f"data.records={faces_folder}", "count=6", "shown=2"]
-    found = run("judge_reenactor", tmp_path / "run", *settings)
+    done = run_here(main, "hydra.run.dir=run", "data=london", f"data.records={faces_folder}", "count=6", "shown=2")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["quality"]
     assert (found["swaps"], found["judged"]) == (6, 6)
     assert 0 < found["changed_l1_ratio"] < 0.6 and found["aed"] < found["aed_copy"] and found["akd_iod_copy"] > 0
-    assert {found[name] for name in CLIPS} == {None} and "jitter is not judged" in found["said"]
+    assert {found[name] for name in CLIPS} == {None} and "jitter is not judged" in done.stderr
     assert (tmp_path / "run" / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "run" / "clip.png").exists()
 

@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import RunHere
 from PIL import Image
 
 from detection.degradations import DEGRADATIONS
@@ -440,11 +440,9 @@ def test_names_that_a_layout_cannot_have(plan: pd.DataFrame) -> None:
             list(LAYOUTS[name].lists([real] * 10_001, "x"))
 
 
-def test_the_command_exports(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = [f"from={source}", f"to={tmp_path / 'to'}", f"hydra.run.dir={tmp_path / 'run'}", "workers=2"]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["make_dataset.py", "export=deepfakebench", *given])
-    main()
+def test_the_command_exports(source: Path, run_here: RunHere, tmp_path: Path) -> None:
+    done = run_here(main, "export=deepfakebench", f"from={source}", "to=to", "hydra.run.dir=run", "workers=2")
+    assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     files = [path for path in (tmp_path / "to").rglob("*.*") if path.is_file()]
     assert summary["clips"] == 24 and summary["bytes"] == sum(path.stat().st_size for path in files)

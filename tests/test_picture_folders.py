@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import RunHere
 from external_files import their_file
 from PIL import Image
-from test_detection_training import _command
-from test_evaluate import command
 
 from detection.detectors import load_detector
 from detection.training import score
 from generation.faces.archives.pictures import read_pictures
 from generation.records import Faces, UserError, row, write
+from scripts import evaluate, train_detector
 from scripts.train_detector import PoolsConfig, load_pools
 
 SIDES = {"real": (48, 60), "fake": (64, 40)}
@@ -173,10 +173,10 @@ def test_a_folder_of_records_is_a_pool_for_each_method(tmp_path: Path) -> None:
         load_pools(PoolsConfig(folder=tmp_path / "real"))
 
 
-def test_the_script_trains_on_a_folder_of_pictures(folder: Path, tmp_path: Path) -> None:
-    run = _command(
-        tmp_path / "run", "detector=localizer", f"data={folder}", "data.size=32", "data.batch=8",
-        "training.steps=8", "training.steps_per_epoch=4", "training.adversarial.share=0.25",
+def test_the_script_trains_on_a_folder_of_pictures(folder: Path, run_here: RunHere, tmp_path: Path) -> None:
+    run = run_here(
+        train_detector.main, "hydra.run.dir=run", "detector=localizer", f"data={folder}", "data.size=32",
+        "data.batch=8", "training.steps=8", "training.steps_per_epoch=4", "training.adversarial.share=0.25",
         "training.adversarial.steps=2", "trainer.accelerator=cpu",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -187,9 +187,9 @@ def test_the_script_trains_on_a_folder_of_pictures(folder: Path, tmp_path: Path)
     assert summary["test"]["identities"] == len(set(test.identity)) >= 2
     assert np.isfinite(score(detector.module, test.image)).all()
     assert "no official split" in run.stderr
-    done = command(
-        tmp_path / "judged", "detector=external", f"detector.path={their_file()}", f"data={folder}", "size=32",
-        f"detectors.ours={tmp_path / 'run' / 'detector.safetensors'}", "resamples=20",
+    done = run_here(
+        evaluate.main, "hydra.run.dir=judged", "detector=external", f"detector.path={their_file()}",
+        f"data={folder}", "size=32", "detectors.ours=run/detector.safetensors", "resamples=20",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "judged" / "summary.json").read_text())["leaderboard"]

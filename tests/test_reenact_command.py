@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import RunHere
 from omegaconf import OmegaConf
 from PIL import Image
 from real_media import first_frames, read_back, shared, sound_of
@@ -168,17 +168,9 @@ def test_every_mistake_is_one_clear_line(
     assert {path: path.read_bytes() for path in bad_place.iterdir()} == before, "nothing is written or lost"
 
 
-def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["reenact.py", f"hydra.run.dir={folder / 'run'}", *overrides])
-    main()
-
-
-def test_the_command_and_its_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    command(monkeypatch, tmp_path, "source=synthetic", "expression.jawOpen=0.7", "regions=mouth", "out=a.png")
-    assert "a.png: 1 frame" in capfd.readouterr().err
+def test_the_command_and_its_summary(run_here: RunHere, tmp_path: Path) -> None:
+    given = ["source=synthetic", "expression.jawOpen=0.7", "regions=mouth", "out=a.png"]
+    assert "a.png: 1 frame" in run_here(main, "hydra.run.dir=run", *given).stderr
     verdict = verify(tmp_path / "a.png")
     assert verdict.state == "trusted" and verdict.statement is not None and verdict.statement["synthetic"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_bytes())
@@ -187,10 +179,7 @@ def test_the_command_and_its_summary(
     assert summary["reenactor"]["family"] == "warp" and summary["config"]["regions"] == ["mouth"]
 
 
-def test_an_action_that_does_not_exist(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, tmp_path, "source=synthetic", "expression.jawOpn=0.7", "out=b.png")
-    assert stopped.value.code == 2
-    assert "expression.jawOpn: no such key; did you mean jawOpen?" in capfd.readouterr().err
+def test_an_action_that_does_not_exist(run_here: RunHere) -> None:
+    done = run_here(main, "hydra.run.dir=run", "source=synthetic", "expression.jawOpn=0.7", "out=b.png")
+    assert done.returncode == 2
+    assert "expression.jawOpn: no such key; did you mean jawOpen?" in done.stderr

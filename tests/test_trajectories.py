@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import RunHere
 from PIL import Image
 
 from generation import records
@@ -28,6 +26,7 @@ from generation.faces.truth import REGIONS
 from generation.motion import ACTIONS
 from generation.records import UserError
 from scripts.door import configure
+from scripts.render_faces import main
 
 ROOT = Path(__file__).parents[1]
 MINUTE = 60 * FRAME_RATE
@@ -299,11 +298,12 @@ def test_layers_change_no_record(tmp_path: Path) -> None:
         read_layers(tmp_path / "plain", "synthetic-5-00000/0")
 
 
-def test_command(tmp_path: Path) -> None:
-    line = [sys.executable, "scripts/render_faces.py", f"hydra.run.dir={tmp_path}/run", f"out={tmp_path}/faces"]
-    line += ["data.size=32", "data.train=1", "data.validation=1", "data.test=1", "workers=1", "data.motion=clips"]
-    line += ["data.frames=3", "layers=[regions,flow]", "data.split_factors=[beard]"]
-    subprocess.run(line, cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+def test_command(run_here: RunHere, tmp_path: Path) -> None:
+    done = run_here(
+        main, "hydra.run.dir=run", "out=faces", "data.size=32", "data.train=1", "data.validation=1", "data.test=1",
+        "workers=1", "data.motion=clips", "data.frames=3", "layers=[regions,flow]", "data.split_factors=[beard]",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     faces = records.load(tmp_path / "faces")
     assert len(faces) == 9 and set(faces.scene[faces.split == "test"]) == {"0-beard"}
     assert set(read_layers(tmp_path / "faces", faces.clip[0])) == {
