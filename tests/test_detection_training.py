@@ -33,7 +33,6 @@ from generation.records import Faces, UserError, load, row, write
 from scripts.train_detector import main
 from scripts.trainer import TrainerConfig, fit
 
-ROOT = Path(__file__).parent.parent
 SIZE = 48
 PEOPLE = {"train": 10, "validation": 3, "test": 4}
 FRAMES = 8

@@ -27,7 +27,6 @@ from generation.motion import ACTIONS, POSE
 from generation.records import UserError
 from scripts.render_faces import main
 
-ROOT = Path(__file__).parents[1]
 NEUTRAL = np.zeros((1, len(ACTIONS)), np.float32)
 FRONTAL = (0.0, 0.0, 0.0, 0.0, -0.1, 0.47)
 

@@ -37,7 +37,6 @@ from generation.pairs import Pairs
 from generation.records import SPLITS, UserError
 from scripts.ingest import main
 
-ROOT = Path(__file__).parents[1]
 ORIGIN = OriginConfig(consent="signed", licence="CC BY 4.0")
 
 

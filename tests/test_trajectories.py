@@ -28,7 +28,6 @@ from generation.records import UserError
 from scripts.door import configure
 from scripts.render_faces import main
 
-ROOT = Path(__file__).parents[1]
 MINUTE = 60 * FRAME_RATE
 BASE = (0.05, -0.1, 0.02, 0.03, -0.08, 0.5)
 
