@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from conftest import RunHere
 from hydra import compose, initialize_config_module
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -189,6 +191,15 @@ def test_commands_run_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
         **run,  # type: ignore[call-overload]
     )
     assert "rounds: 3" in shown.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_script_started_as_a_file_is_its_command(name: str, run_here: RunHere) -> None:
+    """`--cfg job` shows the configuration and does nothing."""
+    script = str(ROOT / "scripts" / f"{name}.py")
+    done = run_here(lambda: runpy.run_path(script, run_name="__main__"), "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "seed:" in done.stdout
 
 
 def test_an_old_python_is_told_so(tmp_path: Path) -> None:
