@@ -285,9 +285,10 @@ def test_another_ensemble_in_the_same_place_examines_anew(
         return [one["score"] for one in file["faces"][0]["detectors"].values()]
 
     before = scores()
-    first, second = (f"{name}.safetensors" for name in ensemble.names[:2])
+    first, second = ensemble.names[:2]
     for name, other in ((first, second), (second, first)):
-        shutil.copy(WEIGHTS / other, tmp_path / "weights" / name)
+        for end in (".safetensors", ".json"):
+            shutil.copy(WEIGHTS / f"{other}{end}", tmp_path / "weights" / f"{name}{end}")
     assert scores()[:2] == before[1::-1]
 
 
